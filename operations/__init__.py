@@ -1,0 +1,1 @@
+"""pyinfra operations, in the order deploy.py uses them. Pure builders live in understudy/."""
