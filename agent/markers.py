@@ -1,0 +1,55 @@
+"""Pending reactions: restarts that changed files still ask for, remembered across kills and boots."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterable, Mapping
+
+from .disk import Disk
+from .root import PENDING, Root
+
+__all__ = ["add", "clear", "pending", "tokens"]
+
+
+def _path(reaction: str) -> str:
+    return f"{PENDING}/{urllib.parse.quote(reaction, safe='')}"
+
+
+def pending(root: Root) -> list[str]:
+    """All reactions that wait, sorted."""
+    try:
+        names = os.listdir(root.at(PENDING))
+    except FileNotFoundError:
+        return []
+    return sorted(urllib.parse.unquote(name) for name in names if not name.startswith("."))
+
+
+def tokens(root: Root) -> dict[str, str]:
+    """Which transaction each pending reaction comes from last; ``clear`` takes this to spare newer ones."""
+    found = {}
+    for reaction in pending(root):
+        try:
+            with open(root.at(_path(reaction)), encoding="utf-8") as stream:
+                found[reaction] = stream.read().strip()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def add(disk: Disk, reactions: Iterable[str], token: str) -> None:
+    """Mark reactions, durably; one that already waits now belongs to the newer transaction."""
+    disk.private_dir(PENDING)
+    for reaction in reactions:
+        disk.replace(_path(reaction), f"{token}\n".encode())
+
+
+def clear(disk: Disk, done: Iterable[str] | Mapping[str, str]) -> list[str]:
+    """Remove the markers of reactions that happened; with tokens, only where nothing newer asks for it again."""
+    now = tokens(disk.root)
+    cleared = [name for name in done if name in now and (not isinstance(done, Mapping) or done[name] == now[name])]
+    for name in cleared:
+        disk.unlink(_path(name))
+    if cleared:
+        disk.sync_dirs([PENDING])
+    return cleared

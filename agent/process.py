@@ -1,0 +1,114 @@
+"""Run one program with a time limit, a fixed environment and no terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Finished", "run", "stream"]
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRACE = 5.0
+
+
+@dataclass
+class Finished:
+    """A program that ended. ``code`` is its exit status, 127 = could not be started, 124 = time was up."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    def why(self, count: int = 3) -> str:
+        """Its last words, for a sentence."""
+        words = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
+        return " / ".join(words[-count:]) or f"exit status {self.code}"
+
+
+def _environment() -> dict[str, str]:
+    # HOME: the docker CLI finds its plugins and registry logins there. Nothing else of the login leaks in,
+    # or Compose would interpolate it.
+    keep = {name: os.environ[name] for name in ("HOME", "DOCKER_HOST", "XDG_RUNTIME_DIR") if name in os.environ}
+    return {"HOME": "/root", **keep, "PATH": os.environ.get("PATH") or _PATH, "LC_ALL": "C.UTF-8"}
+
+
+def _start(argv: Sequence[str], cwd: str | None, merge: bool) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+        cwd=cwd,
+        env=_environment(),
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End the whole process group: gently, then surely."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(_GRACE)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            return
+
+
+def run(argv: Sequence[str], timeout: float, cwd: str | None = None) -> Finished:
+    """Run to the end and keep both outputs apart."""
+    try:
+        process = _start(argv, cwd, merge=False)
+    except OSError as error:
+        return Finished(127, err=f"{argv[0]}: {error.strerror}")
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return Finished(124, err=f"{argv[0]} took longer than {timeout:g} s and was stopped")
+    return Finished(process.returncode, out, err)
+
+
+def stream(argv: Sequence[str], timeout: float, heard: Callable[[str], None], cwd: str | None = None) -> Finished:
+    """Run to the end, both outputs as one, each line passed to ``heard`` as it comes."""
+    try:
+        process = _start(argv, cwd, merge=True)
+    except OSError as error:
+        return Finished(127, lines=[f"{argv[0]}: {error.strerror}"])
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(process)
+
+    timer = threading.Timer(timeout, stop)
+    timer.daemon = True
+    timer.start()
+    lines = _drain(process, heard)
+    process.wait()
+    timer.cancel()
+    if late.is_set():
+        return Finished(124, lines=[*lines, f"{argv[0]} took longer than {timeout:g} s and was stopped"])
+    return Finished(process.returncode, lines=lines)
+
+
+def _drain(process: subprocess.Popen[str], heard: Callable[[str], None]) -> list[str]:
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        heard(lines[-1])
+    return lines

@@ -1,0 +1,51 @@
+"""Finishes or undoes what a killed apply left behind. The next run does it, and so does every boot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import commit, lock, stage
+from . import journal as journals
+from .disk import Disk
+from .errors import AgentError, because
+from .journal import Journal
+from .root import Root
+from .say import say
+
+__all__ = ["recover", "run"]
+
+
+def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
+    """The verb: {} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}."""
+    with lock.exclusive(root, "apply", "recover", float(request.get("lock_wait", 120)), say):
+        return {"recovered": recover(Disk(root))}
+
+
+def recover(disk: Disk) -> dict[str, Any] | None:
+    """Close an open journal (the caller holds the lock). ``kept`` lists paths that somebody else changed meanwhile."""
+    journal = journals.load(disk.root)
+    report = None
+    if journal is not None:
+        say(f"an earlier run ({journal.release}) was interrupted: {journal.state}")
+        report = {"release": journal.release, **_close(disk, journal)}
+        say(f"it was {report['outcome']}")
+    stage.sweep(disk)
+    return report
+
+
+def _close(disk: Disk, journal: Journal) -> dict[str, Any]:
+    if journal.state == "committing" and commit.can_go_forward(disk, journal):
+        try:
+            return {"outcome": "finished", "kept": commit.forward(disk, journal, strict=False)}
+        except (OSError, AgentError) as error:
+            say(f"it cannot be finished: {error}")
+    return {"outcome": "undone", "kept": back(disk, journal)}
+
+
+def back(disk: Disk, journal: Journal) -> list[str]:
+    """Undo; when even that fails the journal stays, and the error says so."""
+    try:
+        return commit.undo(disk, journal)
+    except OSError as error:
+        sentence = f"release {journal.release} could neither be finished nor undone ({because(error)})"
+        raise AgentError(f"{sentence}: repair that and run recover", "broken") from error

@@ -1,0 +1,19 @@
+"""The whole stack as code, in the order a host receives it: pyinfra inventory/prod.py deploy.py"""
+
+from pyinfra import host
+
+from understudy import project
+from understudy.operations import firewall, proof, session, stacks, tree, units
+from understudy.operations import host as base
+
+session.start(host, project.desired_for(host.name, host.data.dict()))
+
+base.locked(name="Take the host's lock")
+base.checked(name="Check that this host can take the change")
+base.packages(name="Install packages")
+base.users(name="Create service users")
+tree.reconciled(name="Write files, validated by the host's own tools")
+units.settled(name="Settle systemd units")
+firewall.closed(name="Load the firewall, proven by a new connection")
+stacks.running(name="Bring stacks up in order")
+proof.answered(name="Probe every service by content")

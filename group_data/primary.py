@@ -1,0 +1,3 @@
+"""The host that serves."""
+
+role = "primary"

@@ -1,0 +1,15 @@
+"""The practice world: hosts that `understudy lab up` staged on this machine."""
+
+from lab import world as _world
+from lab.inventory import hosts as _hosts
+from understudy import project as _project
+
+_data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"]}
+_world.prepare_secrets()
+_staged = [(name, {**data, **_data}) for name, data in _hosts()]
+
+primary = [entry for entry in _staged if entry[1]["role"] == "primary"]
+replica = [entry for entry in _staged if entry[1]["role"] == "replica"]
+
+_project.check_or_exit(primary, "primary")
+_project.check_or_exit(replica, "replica")

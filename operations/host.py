@@ -1,0 +1,103 @@
+"""The host itself: the lock of a run, what must be true before it, packages and users."""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra import host, state
+from pyinfra.api import StringCommand, operation
+
+from .. import preflight
+from ..errors import UnderstudyError
+from . import lock
+from .session import Commands, Session, guarded, of, refuse, run
+
+
+@operation()
+@guarded
+def locked() -> Commands:
+    """Take the host's lock for this run; it goes away by itself when the connection does."""
+    if state.is_executing:
+        lock.take(of(host))
+    host.noop("nobody else is changing this host")
+    return
+    yield
+
+
+@operation()
+@guarded
+def checked() -> Commands:
+    """Stop before anything changes when the host cannot take the change or it could cost data."""
+    session = of(host)
+    survey = session.survey()
+    problems = preflight.problems(session.desired, survey)
+    if problems:
+        raise UnderstudyError("\n".join(problems))
+    files = session.changes().files
+    refuse(preflight.refusals(session.desired, survey, files, session.allowed))
+    host.noop("the host can take this change")
+    return
+    yield
+
+
+@operation()
+@guarded
+def packages() -> Commands:
+    """Install the packages that are missing, refreshing the index only then."""
+    session = of(host)
+    missing = session.changes().packages
+    if not missing:
+        host.noop("all packages are installed")
+        return
+    yield run(session, lambda s: _install(s, missing))
+
+
+def install_command(names: list[str]) -> str:
+    """One shell command: refresh the index, then install without questions or recommendations."""
+    chosen = " ".join(shlex.quote(name) for name in names)
+    options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -y --no-install-recommends"
+    return f"export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install {options} {chosen}"
+
+
+def _install(session: Session, names: list[str]) -> None:
+    shell(session, install_command(names), f"could not install {', '.join(names)}", timeout=1800)
+    session.record("packages", names)
+
+
+@operation()
+@guarded
+def users() -> Commands:
+    """Create the system users of native services."""
+    session = of(host)
+    missing = session.changes().users
+    if not missing:
+        host.noop("all users exist")
+        return
+    yield run(session, lambda s: _create(s, missing))
+
+
+def user_command(name: str) -> str:
+    """Create a system user with its own group, no home and no shell."""
+    return f"useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin {shlex.quote(name)}"
+
+
+def _create(session: Session, names: list[str]) -> None:
+    shell(session, " && ".join(map(user_command, names)), f"could not create {', '.join(names)}", timeout=60)
+    session.record("users", names)
+
+
+def shell(session: Session, command: str, problem: str, timeout: int) -> list[str]:
+    """Run a shell command on the host. Raises UnderstudyError: ``problem`` and the last line of output."""
+    session.commands += 1
+    privileges = {"_sudo": True} if session.desired.settings.sudo else {}
+    try:
+        ok, output = session.host.run_shell_command(StringCommand(command), _timeout=timeout, **privileges)
+    except TimeoutError as error:
+        raise UnderstudyError(f"{problem}: no answer within {timeout} s") from error
+    if not ok:
+        lines = [line for line in output.output_lines if line.strip()]
+        errors = [line for line in lines if line.startswith(("E:", "error", "Error"))]
+        raise UnderstudyError(f"{problem}: {(errors or lines or ['no output'])[-1].strip()}")
+    return list(output.stdout_lines)
+
+

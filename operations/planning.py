@@ -1,0 +1,47 @@
+"""What `understudy plan` reads: the differences, the problems and the refusals of one host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra import host, state
+from pyinfra.api import operation
+
+from .. import preflight
+from ..compare import HostChanges
+from .session import Commands, Session, guarded, of
+
+
+@operation()
+@guarded
+def reported() -> Commands:
+    """Write this host's differences into the report; nothing on the host changes."""
+    if state.is_executing:
+        report(of(host))
+    host.noop("compared")
+    return
+    yield
+
+
+def report(session: Session) -> None:
+    """Fill and write the session's report."""
+    survey = session.survey()
+    changes = session.changes()
+    problems = preflight.problems(session.desired, survey)
+    refused = preflight.refusals(session.desired, survey, changes.files, session.allowed)
+    parts = session.desired.settings.parts.switched_on()
+    session.note(role=session.desired.settings.role, parts=parts, count=changes.count(), plan=as_rows(changes))
+    session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
+    session.note(warnings=[str(fault) for fault in session.desired.catalog.warnings])
+    session.write_report()
+
+
+def as_rows(changes: HostChanges) -> list[dict[str, Any]]:
+    """One row a change: what it is, which object, why."""
+    rows = [{"kind": "package", "what": name, "why": "not installed"} for name in changes.packages]
+    rows += [{"kind": "user", "what": name, "why": "does not exist"} for name in changes.users]
+    rows += [{"kind": "file", "what": c.path, "why": c.action} for c in changes.files]
+    rows += [{"kind": "unit", "what": name, "why": "not enabled and running"} for name in changes.units]
+    rows += [{"kind": "stack", "what": c.service, "why": "; ".join(c.reasons)} for c in changes.stacks]
+    rows += [{"kind": "restart", "what": reaction, "why": "its files changed"} for reaction in changes.reactions]
+    return rows

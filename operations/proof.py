@@ -1,0 +1,40 @@
+"""The end of a converge: every service answers with the content it should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra import host, state
+from pyinfra.api import operation
+
+from ..errors import UnderstudyError
+from .session import Commands, Session, guarded, of
+
+
+@operation()
+@guarded
+def answered() -> Commands:
+    """Probe every service, directly and by its public name through the proxy."""
+    if state.is_executing:
+        prove(of(host))
+        host.noop("every service answers as it should")
+    return
+    yield
+
+
+def prove(session: Session) -> None:
+    """Run all probes on the host. Raises UnderstudyError naming each service that did not answer as it should."""
+    wishes = session.desired.probes
+    longest = max((wish.request["wait"] for wish in wishes), default=0)
+    request = {"probes": [wish.request for wish in wishes], "parallel": 8}
+    results = session.agent("probe", request, timeout=int(longest) + 120)["results"] if wishes else []
+    session.note(probes=[_row(wish.service, result) for wish, result in zip(wishes, results, strict=True)])
+    failed = [f"{result['name']}: {result['error']}" for result in results if not result["ok"]]
+    if failed:
+        raise UnderstudyError("\n".join(failed))
+    session.write_report()
+
+
+def _row(service: str, result: dict[str, Any]) -> dict[str, Any]:
+    keys = ("name", "ok", "status", "ms", "waited", "error")
+    return {"service": service, **{key: result.get(key) for key in keys}}

@@ -1,0 +1,93 @@
+"""Compose projects, in the order their services need each other; each waited for by its own health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api import operation
+
+from ..desired import Desired, Stack
+from ..errors import UnderstudyError
+from .session import Commands, Session, guarded, of, run
+
+
+@operation()
+@guarded
+def running() -> Commands:
+    """Start, recreate or reload exactly the stacks that differ from their description."""
+    session = of(host)
+    if not jobs(session):
+        host.noop(f"all {len(session.desired.stacks)} stacks run as described")
+        return
+    yield run(session, bring_up)
+
+
+def jobs(session: Session) -> list[dict[str, Any]]:
+    """The work for the agent's ``stacks`` verb: per stack its commands and the markers they clear."""
+    changes = session.changes()
+    up = {change.service for change in changes.stacks}
+    by_service = _reactions_by_service(changes.reactions)
+    pending = session.survey().get("pending") or []
+    found = []
+    for name, stack in session.desired.stacks.items():
+        steps = commands(session.desired, stack, name in up, by_service.get(name, []))
+        if steps:
+            clears = [marker for marker in pending if _service_of(marker.split()[0]) == name]
+            found.append({"service": name, "argv": steps, "timeout": stack.timeout + 60, "clears": clears})
+    return found
+
+
+def commands(desired: Desired, stack: Stack, up: bool, reactions: list[str]) -> list[list[str]]:
+    """The Compose commands for one stack, in order; empty when nothing is to be done."""
+    steps = []
+    if up:
+        steps.append(stack.compose("up", "--detach", "--wait", "--wait-timeout", str(stack.timeout), "--remove-orphans"))
+    recreated = sorted(r.split("/", 1)[1] for r in reactions if r.startswith("recreate:"))
+    if recreated:
+        wait = ["--wait", "--wait-timeout", str(stack.timeout)]
+        steps.append(stack.compose("up", "--detach", *wait, "--force-recreate", "--no-deps", *recreated))
+    if any(r.startswith("reload:") for r in reactions) and not recreated:
+        steps += desired.reloads.get(stack.service, [])
+    return steps
+
+
+def _reactions_by_service(reactions: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for reaction in reactions:
+        if reaction.startswith(("recreate:", "reload:")):
+            found.setdefault(_service_of(reaction), []).append(reaction)
+    return found
+
+
+def _service_of(reaction: str) -> str:
+    return reaction.partition(":")[2].split("/")[0] if reaction.startswith(("recreate:", "reload:", "stack:")) else ""
+
+
+def bring_up(session: Session) -> None:
+    """Run the work level by level. Raises UnderstudyError naming each stack that did not come up and why."""
+    work = jobs(session)
+    names = {job["service"] for job in work}
+    levels = [level for level in ([n for n in level if n in names] for level in session.desired.levels) if level]
+    needs = {name: [n for n in session.desired.catalog.services[name].block.needs if n in names] for name in names}
+    request = {"stacks": work, "levels": levels, "needs": needs, "parallel": 3}
+    answer = session.agent("stacks", request, timeout=sum(job["timeout"] for job in work))
+    _report(session, answer)
+
+
+def _report(session: Session, answer: dict[str, Any]) -> None:
+    failed = []
+    for result in answer["results"]:
+        if result["rc"] == 0:
+            session.host.log_styled(f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info)
+        else:
+            failed.append(f"{result['service']} did not come up: {_reason(result)}")
+    session.record("stacks", [result["service"] for result in answer["results"] if result["rc"] == 0])
+    if failed:
+        raise UnderstudyError("\n".join(failed))
+
+
+def _reason(result: dict[str, Any]) -> str:
+    tail = result.get("tail") or []
+    lines = tail.splitlines() if isinstance(tail, str) else list(tail)
+    return " / ".join(line.strip() for line in lines[-3:] if line.strip()) or f"exit code {result['rc']}"

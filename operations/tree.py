@@ -1,0 +1,68 @@
+"""The reconciled file tree: one comparison, one upload, validated on the host, renamed under a journal."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+from collections.abc import Iterable
+
+from pyinfra import host, logger, state
+from pyinfra.api import operation
+
+from .. import compare, release
+from ..compare import FileChange
+from ..masking import mask
+from .session import Commands, Session, guarded, of, run
+
+
+@operation()
+@guarded
+def reconciled() -> Commands:
+    """Make every declared file what the description says; nothing else on the host is touched."""
+    session = of(host)
+    changes = session.changes().files
+    if state.config.DIFF and not state.is_executing:
+        show(session, changes)
+    if not changes and (session.survey().get("journal") is None):
+        host.noop(f"all {len(session.desired.tree)} files are as described")
+        return
+    yield run(session, apply)
+
+
+def apply(session: Session) -> None:
+    """Upload and apply what differs now."""
+    session.forget()
+    survey = session.survey()
+    changes = compare.file_changes(session.desired, survey)
+    request = release.build(session.desired, survey, changes)
+    answer = session.agent("apply", request, timeout=900)
+    for change in changes:
+        session.host.log_styled(f"{change.action}: {change.path}", fg="green", log_func=logger.info)
+    session.record("files", [f"{change.action} {change.path}" for change in changes])
+    session.note(apply_seconds=answer.get("seconds"))
+
+
+def show(session: Session, changes: Iterable[FileChange]) -> None:
+    """Print what would change, secrets masked."""
+    changes = list(changes)
+    wanted = [c.path for c in changes if c.action == "update"]
+    live = session.agent("read", {"paths": wanted}, timeout=60).get("contents", {}) if wanted else {}
+    for change in changes:
+        session.host.log_styled(f"Would {change.action}: {change.path}", fg="yellow", log_func=logger.info)
+        if change.action in ("create", "update"):
+            old = base64.b64decode(live[change.path]) if change.path in live else b""
+            for line in diff(session, change, old):
+                logger.info("    %s", line)
+
+
+def diff(session: Session, change: FileChange, old: bytes) -> list[str]:
+    """Unified diff of one file; a secret's file shows only that it changes, other text has secrets masked."""
+    entry = session.desired.tree.entries[change.path]
+    if entry.secret:
+        return ["(a secret: content not shown)"]
+    try:
+        before, after = old.decode(), entry.content.decode()
+    except UnicodeDecodeError:
+        return [f"(binary: {len(old)} → {len(entry.content)} bytes)"]
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), change.path, change.path, lineterm="", n=2)
+    return [mask(session.desired, line) for line in lines]

@@ -1,0 +1,153 @@
+"""The exact text of what is sent to a host: commands, units, the Caddyfile, the .env file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import VARIABLES, Write
+
+from understudy import compose, dotenv, images, native, render, runner
+from understudy.catalog import Catalog
+from understudy.desired import Desired
+from understudy.operations import lock, retiring, stacks, units
+from understudy.operations.host import install_command, user_command
+from understudy.settings import HostSettings
+from understudy.spec import Native
+
+Load = Callable[..., Catalog]
+UP = [
+    "docker", "compose", "--project-name", "notes", "--project-directory", "/home/docker-projects/notes",
+    "--file", "/home/docker-projects/notes/compose.yaml", "--env-file", "/home/docker-projects/notes/.env",
+]
+
+
+@pytest.fixture
+def desired(notes: Write, load: Load) -> Desired:
+    return render.desired(load(), HostSettings(name="box", domain=VARIABLES["DOMAIN"]), {"notes": {"KEY": "value"}})
+
+
+def test_a_stack_comes_up_waited_for(desired: Desired) -> None:
+    assert stacks.commands(desired, desired.stacks["notes"], True, []) == [
+        [*UP, "up", "--detach", "--wait", "--wait-timeout", "180", "--remove-orphans"]
+    ]
+
+
+def test_only_the_container_that_mounts_a_changed_file_is_recreated(desired: Desired) -> None:
+    assert stacks.commands(desired, desired.stacks["notes"], False, ["recreate:notes/app"]) == [
+        [*UP, "up", "--detach", "--wait", "--wait-timeout", "180", "--force-recreate", "--no-deps", "app"]
+    ]
+
+
+def test_a_stack_that_is_right_gets_no_command(desired: Desired) -> None:
+    assert stacks.commands(desired, desired.stacks["notes"], False, []) == []
+
+
+def test_retiring_never_removes_volumes(desired: Desired) -> None:
+    command = retiring.command(desired, "notes")
+    assert command.endswith("down --remove-orphans") and "--volumes" not in command and " -v" not in command
+
+
+def test_units_settle_in_one_command_that_stops_at_the_first_failure() -> None:
+    assert units.command(["sysctl"], ["a.service"], ["a.service", "b.timer"]) == (
+        "{ systemctl daemon-reload; } && { sysctl --system --quiet || true; } && "
+        "{ systemctl enable --quiet a.service b.timer; } && { systemctl restart a.service; } && { systemctl start b.timer; }"
+    )
+
+
+def test_packages_are_installed_without_questions() -> None:
+    command = install_command(["restic", "a b"])
+    assert command.startswith("export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install ")
+    assert command.endswith("--no-install-recommends restic 'a b'") and "--force-confold" in command
+
+
+def test_service_users_cannot_log_in() -> None:
+    assert user_command("gokapi").endswith("--shell /usr/sbin/nologin gokapi")
+
+
+def test_the_lock_is_held_by_the_channel_and_names_its_holder() -> None:
+    command = lock.command("me@desk")
+    assert "flock --nonblock --conflict-exit-code 75 /run/understudy/converge.lock" in command
+    assert "me@desk" in command and "exec cat" in command
+
+
+def test_pyinfra_gets_only_the_data_that_was_given() -> None:
+    argv = runner.argv("inventory/lab.py", "deploy.py", {"fresh": "notes", "overwrite": ""}, ["-y"])
+    assert argv[1:] == ["-m", "pyinfra", "inventory/lab.py", "deploy.py", "-y", "--data", "fresh=notes"]
+
+
+def test_the_tree_holds_each_file_with_its_owner_mode_and_reaction(desired: Desired) -> None:
+    found = {e.path: (e.kind, f"{e.mode:o}", e.user, e.secret, e.reaction) for e in desired.service_entries}
+    assert found == {
+        "/etc/understudy/secrets/notes": ("dir", "711", "root", False, ""),
+        "/etc/understudy/secrets/notes/KEY": ("file", "400", 1000, True, "recreate:notes/app"),
+        "/home/docker-projects/notes": ("dir", "755", "root", False, ""),
+        "/home/docker-projects/notes/.env": ("file", "600", "root", True, "stack:notes"),
+        "/home/docker-projects/notes/compose.yaml": ("file", "644", "root", False, "stack:notes"),
+        "/home/docker-projects/notes/notes.conf": ("file", "644", "root", False, "recreate:notes/app"),
+    }
+
+
+def test_the_owners_compose_file_reaches_the_host_byte_for_byte(desired: Desired) -> None:
+    entry = desired.tree.entries["/home/docker-projects/notes/compose.yaml"]
+    assert entry.content == (desired.catalog.services["notes"].folder / "compose.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [("plain", "'plain'"), ("a b$c", "'a b$c'"), ("it's", '"it\'s"'), ("a'b$\"\\", '"a\'b\\$\\"\\\\"'), ("one\ntwo", '"one\\ntwo"')],
+)
+def test_env_values_survive(value: str, quoted: str) -> None:
+    assert dotenv.quote(value) == quoted
+
+
+def test_a_native_service_reads_its_secrets_from_files_never_from_its_unit() -> None:
+    service = Native(exec="/opt/app --serve", credentials=["TOKEN"], environment_from_credentials=["TOKEN"])
+    assert native.command(service) == (
+        "/bin/sh -c 'TOKEN=\"$$(cat \"$${CREDENTIALS_DIRECTORY}/TOKEN\")\"; export TOKEN; exec /opt/app --serve'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts", "floating"),
+    [
+        ("postgres:16.4", ("postgres", "16.4", ""), False),
+        ("docker.io/library/nginx:alpine", ("nginx", "alpine", ""), True),
+        ("ghcr.io/a/b", ("ghcr.io/a/b", "", ""), True),
+        ("localhost:5000/a/b:1", ("localhost:5000/a/b", "1", ""), False),
+        ("a/b:latest@sha256:00", ("a/b", "latest", "sha256:00"), False),
+    ],
+)
+def test_image_references(reference: str, parts: tuple[str, str, str], floating: bool) -> None:
+    image = images.parse(reference)
+    assert (image.name, image.tag, image.digest) == parts and image.floating is floating
+
+
+@pytest.mark.parametrize(
+    ("live", "declared", "older"),
+    [
+        ("a:1.10", "a:1.9", True), ("a:1.9", "a:1.10", False), ("a:16", "a:16.4", False), ("a:v2.0-alpine", "a:v1.9-alpine", True),
+        ("a:latest", "a:1.0", False), ("a:2", "b:1", False),
+    ],
+)
+def test_downgrades_are_seen(live: str, declared: str, older: bool) -> None:
+    assert images.is_downgrade(live, declared) is older
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("${A}", "1"), ("$A-$$B", "1-$B"), ("${B:-x}", "x"), ("${E:-x}", "x"), ("${E-x}", ""), ("${A:+y}", "y"), ("${B:+y}", ""),
+        ("${NONE}", "${NONE}"),
+    ],
+)
+def test_variables_are_replaced_as_compose_does(text: str, result: str) -> None:
+    assert compose.interpolate(text, {"A": "1", "E": ""}) == result
+
+
+def test_an_override_file_is_merged_as_compose_does() -> None:
+    base = {"ports": ["1:1"], "environment": {"A": "1", "B": "1"}, "command": ["a", "b"], "image": "x:1"}
+    over = {"ports": ["2:2"], "environment": {"B": "2"}, "command": ["c"], "image": "x:2"}
+    assert compose.merge(base, over) == {
+        "ports": ["1:1", "2:2"], "environment": {"A": "1", "B": "2"}, "command": ["c"], "image": "x:2"
+    }

@@ -1,0 +1,166 @@
+"""Reads ``services/`` into a catalogue, or says everything that is wrong with it.
+
+Nothing here contacts a host: a catalogue with errors stops before any connection is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from . import checks, compose, recipe_book
+from .faults import CatalogError, Fault
+from .service import Service
+from .spec import Block, Recipe
+from .validation import faults_of
+from .yamlfile import YamlFile, load
+
+BLOCK_FILE = "understudy.yaml"
+NOT_SHIPPED = {BLOCK_FILE, ".env.example", "README.md", "x-understudy.yaml"}
+
+
+@dataclass
+class Catalog:
+    """All services by name, and the warnings that were found on the way."""
+
+    services: dict[str, Service] = field(default_factory=dict)
+    warnings: list[Fault] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self.services.values())
+
+    def levels(self, names: Iterable[str]) -> list[list[str]]:
+        """Start order: each inner list may start together once the lists before it are ready."""
+        wanted = set(names)
+        graph = {name: [n for n in self.services[name].block.needs if n in wanted] for name in sorted(wanted)}
+        sorter = TopologicalSorter(graph)
+        sorter.prepare()
+        levels = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready())
+            levels.append(ready)
+            sorter.done(*ready)
+        return levels
+
+    def image_references(self) -> list[str]:
+        """Every image of the catalogue, sorted."""
+        return sorted({c.image for service in self for c in service.containers.values() if c.image})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a catalogue is read from and what its variables mean."""
+
+    folder: Path
+    overlays: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    stack_root: str = "/home/docker-projects"
+
+
+def load_catalog(source: Source, strict: bool = False) -> Catalog:
+    """Read all services. Errors (with ``strict`` warnings too) raise CatalogError with every fault."""
+    catalog, faults = Catalog(), list[Fault]()
+    if not source.folder.is_dir():
+        raise CatalogError([Fault("error", source.folder, 0, "", "is not a folder: services are read from there")])
+    for folder in sorted(path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        try:
+            service = read_service(folder, source)
+        except CatalogError as error:
+            faults += error.faults
+            continue
+        if service:
+            catalog.services[service.name] = service
+    faults += checks.check(catalog.services, source.variables)
+    faults += _cycle(catalog)
+    fatal = [fault for fault in faults if strict or fault.grade == "error"]
+    if fatal:
+        raise CatalogError(fatal)
+    catalog.warnings = faults
+    return catalog
+
+
+def read_service(folder: Path, source: Source) -> Service | None:
+    """One service folder; None when it holds neither a Compose file nor a block."""
+    files = compose.find_files(folder)
+    block_file = folder / BLOCK_FILE
+    if not files and not block_file.exists():
+        return None
+    overlays = [overlay / folder.name for overlay in source.overlays if (overlay / folder.name).is_dir()]
+    block = _read_block(folder, files, overlays)
+    path = block.path or f"{source.stack_root}/{folder.name}"
+    model = compose.read(files, path, source.variables) if files else None
+    if model is None and block.native is None:
+        raise CatalogError([Fault("error", block_file, 1, "native", "a service without a Compose file needs a native section")])
+    service = Service(folder.name, folder, block, path, model)
+    service.recipes = _recipes(service, block_file)
+    service.sources = [block_file if block_file.exists() else files[0], *files]
+    service.files = _shipped([folder, *overlays])
+    return service
+
+
+def _read_block(folder: Path, files: list[Path], overlays: list[Path]) -> Block:
+    sources: list[tuple[YamlFile, Any, tuple[str, ...]]] = []
+    for path in files:
+        source = load(path)
+        if isinstance(source.data, dict) and "x-understudy" in source.data:
+            sources.append((source, source.data["x-understudy"], ("x-understudy",)))
+    for path in (directory / BLOCK_FILE for directory in [folder, *overlays]):
+        if path.exists():
+            source = load(path)
+            sources.append((source, source.data, ()))
+    merged: dict[str, Any] = {}
+    for source, data, prefix in sources:
+        _validate(data or {}, source, prefix)
+        merged = compose.merge(merged, data or {})
+    return _validate(merged, sources[-1][0], sources[-1][2]) if sources else Block()
+
+
+def _validate(data: Any, source: YamlFile, prefix: tuple[str, ...]) -> Block:
+    if not isinstance(data, dict):
+        raise CatalogError([Fault("error", source.path, source.line(prefix), ".".join(prefix), "must be a mapping")])
+    partial = dict(data)
+    if source.path.name == BLOCK_FILE and isinstance(partial.get("native"), dict):
+        partial["native"] = {"exec": "", **partial["native"]}
+    try:
+        return Block.model_validate(partial)
+    except ValidationError as error:
+        raise CatalogError(faults_of(error, source, prefix)) from error
+
+
+def _recipes(service: Service, block_file: Path) -> dict[str, Recipe]:
+    found = {name: recipe for name, c in service.containers.items() if (recipe := recipe_book.for_image(c.image))}
+    wanted = service.block.recipe
+    if wanted is None:
+        return found
+    if wanted not in recipe_book.all_recipes():
+        message = f"there is no recipe {wanted!r}"
+        raise CatalogError([Fault("error", block_file, 0, "recipe", message, "leave the key out to choose by image name")])
+    main = next(iter(service.containers), service.name)
+    return {main: recipe_book.all_recipes()[wanted], **{k: v for k, v in found.items() if k != main}}
+
+
+def _shipped(folders: list[Path]) -> dict[str, Path]:
+    """Files that go to the host beside the Compose file: relative path to source, overlays last."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder).as_posix()
+            if path.is_file() and relative not in NOT_SHIPPED and "__pycache__" not in relative:
+                found[relative.removesuffix(".j2")] = path
+    return found
+
+
+def _cycle(catalog: Catalog) -> list[Fault]:
+    known = {name: [n for n in s.block.needs if n in catalog.services] for name, s in catalog.services.items()}
+    try:
+        TopologicalSorter(known).prepare()
+    except CycleError as error:
+        names = " → ".join(error.args[1])
+        source = catalog.services[error.args[1][0]].sources[0]
+        return [Fault("error", source, 0, "needs", f"services need each other in a circle: {names}")]
+    return []

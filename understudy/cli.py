@@ -1,0 +1,128 @@
+"""The verbs. Each says first which inventory it works on; exit codes are those of design.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import retire as retiring
+from . import runner, tables
+from .cli_secrets import app as secrets_app
+from .errors import UnderstudyError
+
+app = typer.Typer(
+    name="understudy", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
+    help="Describe a self-hosted stack once; converge it, prove its backups, keep an understudy ready.",
+)
+app.add_typer(secrets_app, name="secrets", help="Secrets of the services: SOPS files, one a service.")
+
+Inventory = Annotated[str, typer.Option("--inventory", "-i", help="The pyinfra inventory file.")]
+Json = Annotated[bool, typer.Option("--json", help="The same facts for machines.")]
+Limit = Annotated[str, typer.Option("--limit", help="Only this host.")]
+PROD = "inventory/prod.py"
+console = Console(stderr=True)
+
+
+def _announce(verb: str, inventory: str, as_json: bool = False) -> None:
+    if not as_json:
+        console.print(f"[bold]{verb}[/bold]  inventory {inventory}", highlight=False)
+
+
+def _flags(limit: str, *more: str) -> list[str]:
+    return ["-y", *(["--limit", limit] if limit else []), *more]
+
+
+@app.command()
+def plan(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False,
+         exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 4 when changes are pending.")] = False) -> None:
+    """What a converge would change; reads only."""
+    _announce("plan", inventory, as_json)
+    result = runner.run(inventory, str(runner.DEPLOYS / "plan.py"), {}, _flags(limit), quiet=True)
+    if as_json:
+        print(json.dumps(result.reports))
+    else:
+        tables.show_plan(Console(), result.reports)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+    if any(report.get("refused") for report in result.reports):
+        raise typer.Exit(3)
+    if any(report.get("problems") for report in result.reports):
+        raise typer.Exit(1)
+    if exit_code and any(report.get("count") for report in result.reports):
+        raise typer.Exit(4)
+
+
+@app.command()
+def converge(
+    inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Only show what would change.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show file differences, secrets masked.")] = False,
+    overwrite: Annotated[str, typer.Option(help="Services whose changed files on the host may be replaced.")] = "",
+    fresh: Annotated[str, typer.Option(help="Services that may start empty.")] = "",
+    allow_downgrade: Annotated[str, typer.Option(help="Services that may go back to an older version.")] = "",
+) -> None:
+    """Bring hosts to what the description says, and prove that every service answers."""
+    _announce("converge", inventory, as_json)
+    flags = [*_flags(limit), *(["--diff"] if diff else [])]
+    if dry:
+        flags = [flag for flag in flags if flag != "-y"] + ["--dry"]
+    data = {"overwrite": overwrite, "fresh": fresh, "downgrade": allow_downgrade}
+    result = runner.run(inventory, "deploy.py", data, flags, quiet=as_json)
+    if as_json:
+        print(json.dumps(result.reports))
+    elif not dry:
+        tables.show_converge(Console(), result.reports)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def retire(
+    service: str, inventory: Inventory = PROD,
+    yes: Annotated[str, typer.Option("--yes", help="The service's name again, to go on without a question.")] = "",
+) -> None:
+    """Take a service away: route, monitor, units and containers go, the data stays."""
+    _announce("retire", inventory)
+    if yes != service:
+        _confirm(service)
+    raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console))
+
+
+def _confirm(service: str) -> None:
+    if not sys.stdin.isatty():
+        console.print(f"[red]retire stops {service} for good: say --yes={service} to do this without a terminal[/red]")
+        raise typer.Exit(3)
+    if typer.prompt(f"This stops {service} and removes its containers; its data stays. Type the name of the service") != service:
+        console.print("not the same name: nothing was done")
+        raise typer.Exit(3)
+
+
+def main() -> None:
+    """The entry point: errors of ours are one sentence, never a traceback."""
+    try:
+        _add_lab()
+        app()
+    except UnderstudyError as error:
+        console.print(f"[red]{error}[/red]", highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def _add_lab() -> None:
+    """The practice world exists only in a clone; an installed tool has no `lab` verb."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        from lab.cli import app as lab_app
+    except ModuleNotFoundError:
+        return
+    finally:
+        sys.path.pop(0)
+    app.add_typer(lab_app, name="lab", help="The practice world on this machine.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Compares what a host should have with what its survey found. Pure: no host is contacted here.
+
+The survey is the JSON of the agent's ``survey`` verb (agent/survey.py); a part that could not be
+read is ``{"unreadable": reason}`` and never counts as empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from . import baseline
+from .desired import Desired, Stack, UnitWish
+from .errors import Refused, UnderstudyError
+from .tree import Entry
+
+Survey = Mapping[str, Any]
+Action = Literal["create", "update", "permissions", "delete"]
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One path that differs; ``observed`` is the live digest that was compared, "missing" when absent."""
+
+    path: str
+    action: Action
+    observed: str
+    service: str = ""
+    reaction: str = ""
+
+
+@dataclass(frozen=True)
+class StackChange:
+    """A stack to bring up, with the reasons an owner reads."""
+
+    service: str
+    reasons: tuple[str, ...]
+
+
+@dataclass
+class HostChanges:
+    """Everything that would change on a host."""
+
+    packages: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+    files: list[FileChange] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    stacks: list[StackChange] = field(default_factory=list)
+    reactions: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any((self.packages, self.users, self.files, self.units, self.stacks, self.reactions))
+
+    def count(self) -> int:
+        """Number of changes as `plan` counts them."""
+        return sum(map(len, (self.packages, self.users, self.files, self.units, self.stacks, self.reactions)))
+
+
+def request(desired: Desired) -> dict[str, Any]:
+    """What the survey has to look at for this host."""
+    ubuntu = baseline.tree(desired.settings, os_id="ubuntu")
+    return {
+        "paths": sorted({*desired.tree.entries, *ubuntu.entries}),
+        "packages": sorted({*baseline.candidates(desired.settings), *desired.service_packages}),
+        "units": [unit.name for unit in desired.units],
+        "users": desired.users,
+        "mounts": sorted({mount for need in desired.requires.values() for mount in need.mounts}),
+        "programs": [wish.native.program.path for wish in desired.natives.values() if wish.native.program],
+        "read": [baseline.DAEMON_JSON],
+        "stacks": [_stack_request(stack) for stack in desired.stacks.values()],
+    }
+
+
+def _stack_request(stack: Stack) -> dict[str, Any]:
+    return {
+        "service": stack.service, "project": stack.project, "path": stack.path, "files": list(stack.files),
+        "env_file": stack.env_file, "profiles": list(stack.profiles),
+    }
+
+
+def readable(survey: Survey, part: str) -> Any:
+    """A part of the survey. Raises UnderstudyError when the host could not read it."""
+    value = survey.get(part)
+    if isinstance(value, Mapping) and set(value) == {"unreadable"}:
+        raise UnderstudyError(f"could not read {part} on the host: {value['unreadable']}")
+    return value
+
+
+def changes(desired: Desired, survey: Survey) -> HostChanges:
+    """Everything that differs, in the order in which it would be done."""
+    files = file_changes(desired, survey)
+    result = HostChanges(
+        packages=missing_packages(desired, survey),
+        users=missing_users(desired, survey),
+        files=files,
+        units=[unit.name for unit in unit_changes(desired, survey)],
+    )
+    result.reactions = pending_reactions(desired, survey, files)
+    waking = {reaction.removeprefix("stack:") for reaction in result.reactions if reaction.startswith("stack:")}
+    result.stacks = stack_changes(desired, survey, waking)
+    result.reactions = [r for r in result.reactions if not r.startswith("stack:")]
+    return result
+
+
+def missing_packages(desired: Desired, survey: Survey) -> list[str]:
+    """Packages that are not installed."""
+    installed = readable(survey, "packages") or {}
+    return [name for name in desired.packages if not installed.get(name)]
+
+
+def missing_users(desired: Desired, survey: Survey) -> list[str]:
+    """System users that do not exist."""
+    known = readable(survey, "users") or {}
+    return [name for name in desired.users if not known.get(name)]
+
+
+def file_changes(desired: Desired, survey: Survey) -> list[FileChange]:
+    """Paths that differ in kind, content, mode or owner, and those we wrote that are declared no more."""
+    live = readable(survey, "files") or {}
+    found = []
+    for entry in desired.tree:
+        state = live.get(entry.path, {"kind": "missing"})
+        action = _action(entry, state)
+        if action:
+            found.append(FileChange(entry.path, action, observed(state), entry.service, entry.reaction))
+    return found + deletions(desired, survey)
+
+
+def observed(state: Mapping[str, Any]) -> str:
+    """The digest under which a live path was compared; "missing" when there was none."""
+    return "missing" if state["kind"] == "missing" else str(state.get("sha256") or "")
+
+
+def _action(entry: Entry, state: Mapping[str, Any]) -> Action | None:
+    if state["kind"] == "missing":
+        return "create"
+    if state["kind"] == "unreadable":
+        raise UnderstudyError(f"{entry.path} could not be read on the host: {state.get('reason', 'no reason given')}")
+    if state["kind"] != entry.kind:
+        if entry.kind == "dir" or state["kind"] == "dir":
+            raise Refused(f"{entry.path} is a {state['kind']} on the host but should be a {entry.kind}: move it away first")
+        return "update"
+    if entry.kind == "link":
+        return None if state.get("target") == entry.target else "update"
+    if entry.kind == "file" and state.get("sha256") != entry.sha256:
+        return "update"
+    same_owner = _same(entry.user, state, "user", "uid") and _same(entry.group, state, "group", "gid")
+    return None if same_owner and int(state["mode"], 8) == entry.mode else "permissions"
+
+
+def _same(wanted: str | int, state: Mapping[str, Any], name: str, number: str) -> bool:
+    return state.get(number) == wanted if isinstance(wanted, int) else state.get(name) == wanted
+
+
+def deletions(desired: Desired, survey: Survey) -> list[FileChange]:
+    """Files of our last manifest that nothing declares any more and that still are as we wrote them."""
+    manifest = survey.get("manifest") or {}
+    live = survey.get("files") or {}
+    found = []
+    for path, known in sorted(manifest.get("entries", {}).items()):
+        if path in desired.tree.entries or known.get("kind") == "dir":
+            continue
+        state = live.get(path, {"kind": "missing"})
+        if state["kind"] != "missing" and observed(state) == known.get("sha256"):
+            found.append(FileChange(path, "delete", observed(state), known.get("service", "")))
+    return found
+
+
+def pending_reactions(desired: Desired, survey: Survey, files: Iterable[FileChange]) -> list[str]:
+    """What must restart: for changed files now, and for files a killed run had already renamed."""
+    wanted: dict[str, None] = {}
+    for pending in survey.get("pending") or []:
+        wanted.update(dict.fromkeys(pending.split()))
+    for change in files:
+        if change.action != "delete":
+            wanted.update(dict.fromkeys(change.reaction.split()))
+    return [reaction for reaction in wanted if reaction]
+
+
+def unit_changes(desired: Desired, survey: Survey) -> list[UnitWish]:
+    """Units that are not enabled, or not running although they should be."""
+    live = readable(survey, "units") or {}
+    return [unit for unit in desired.units if not unit_is_right(unit, live.get(unit.name, {}))]
+
+
+def unit_is_right(unit: UnitWish, state: Mapping[str, Any]) -> bool:
+    """Enabled, and running unless the unit is one that only runs at boot or may be skipped."""
+    enabled = state.get("enabled") in ("enabled", "static", "enabled-runtime", "alias", "generated", "indirect")
+    if not unit.running or unit.may_be_skipped:
+        return enabled
+    return enabled and state.get("active") == "active"
+
+
+def stack_changes(desired: Desired, survey: Survey, waking: Iterable[str] = ()) -> list[StackChange]:
+    """Stacks whose containers are missing, stopped, unhealthy or not what the files describe now."""
+    containers = readable(survey, "containers") or []
+    hashes = survey.get("stack_hashes") or {}
+    woken = set(waking)
+    found = []
+    for stack in desired.stacks.values():
+        own = {c["service"]: c for c in containers if c.get("project") == stack.project}
+        reasons = _stack_reasons(stack, own, hashes.get(stack.service) or {})
+        if stack.service in woken:
+            reasons.insert(0, "its files changed")
+        if reasons:
+            found.append(StackChange(stack.service, tuple(reasons)))
+    return found
+
+
+def _stack_reasons(stack: Stack, own: Mapping[str, Any], hashes: Mapping[str, str]) -> list[str]:
+    if "error" in hashes:
+        return [] if own else ["not started yet"]
+    reasons = []
+    for name, wanted in sorted(hashes.items()):
+        container = own.get(name)
+        if container is None:
+            reasons.append(f"{name} does not exist")
+        elif container["config_hash"] != wanted:
+            reasons.append(f"{name} runs an older description")
+        elif container["state"] != "running":
+            reasons.append(f"{name} is {container['state']}")
+        elif container.get("health") == "unhealthy":
+            reasons.append(f"{name} is unhealthy")
+    return reasons or ([] if hashes or own else ["not started yet"])

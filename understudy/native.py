@@ -1,0 +1,72 @@
+"""systemd services that are not containers: their unit, directories and user."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+
+from .desired import Desired, NativeWish, UnitWish, Validator
+from .jinja import render
+from .service import Service
+from .spec import Native
+from .tree import Entry, directory
+
+
+def add(result: Desired, service: Service) -> None:
+    """Add a native service to what a host should have."""
+    native = service.block.native
+    assert native is not None
+    reaction = f"unit:{service.unit}"
+    unit_path = f"/etc/systemd/system/{service.unit}"
+    result.natives[service.name] = NativeWish(service.name, native)
+    result.service_packages += [name for name in native.packages if name not in result.service_packages]
+    if native.user != "root" and native.user not in result.users:
+        result.users.append(native.user)
+    for path in native.writable:
+        result.tree.add(directory(path, 0o750, native.user, native.user, service=service.name))
+    _add_files(result, service, reaction)
+    content = unit(service, native).encode()
+    result.tree.add(Entry(unit_path, content=content, service=service.name, reaction=reaction))
+    argv = ("systemd-analyze", "verify", "--recursive-errors=no", f"{{stage}}{unit_path}")
+    result.service_validators.append(Validator(f"systemd-analyze verify ({service.unit})", argv, (unit_path,), service.name))
+    result.service_units.append(UnitWish(service.unit, service=service.name))
+
+
+def _add_files(result: Desired, service: Service, reaction: str) -> None:
+    for relative, source in service.files.items():
+        path = posixpath.join(service.path, relative)
+        mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
+        for parent in {service.path, posixpath.dirname(path)}:
+            if parent not in result.tree.entries:
+                result.tree.add(directory(parent, service=service.name))
+        result.tree.add(Entry(path, "file", mode, content=source.read_bytes(), service=service.name, reaction=reaction))
+
+
+def unit(service: Service, native: Native) -> str:
+    """The text of the unit file."""
+    return render(
+        "native/service.j2",
+        name=service.name,
+        description=native.description or f"{service.name} (Understudy)",
+        user=native.user,
+        workdir=native.workdir,
+        environment=native.environment,
+        credentials=native.credentials,
+        exec=command(native),
+        hardening=native.hardening,
+        writable=native.writable,
+        after=native.after,
+    )
+
+
+def command(native: Native) -> str:
+    """ExecStart: secrets that a program reads from its environment are exported from credential files,
+
+    so that they never stand in the unit or in ``systemctl show``.
+    """
+    if not native.environment_from_credentials:
+        return native.exec
+    exports = "; ".join(
+        f'{name}="$$(cat "$${{CREDENTIALS_DIRECTORY}}/{name}")"; export {name}' for name in native.environment_from_credentials
+    )
+    return f"/bin/sh -c {shlex.quote(f'{exports}; exec {native.exec}')}"

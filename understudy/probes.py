@@ -1,0 +1,55 @@
+"""Which requests prove that a host's services work: each service directly and by its public name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .desired import ProbeWish
+from .proxy import hostname
+from .service import Service
+from .spec import Probe
+
+if TYPE_CHECKING:
+    from .desired import Desired
+
+
+def wishes(result: Desired) -> list[ProbeWish]:
+    """All probes of a host, in service order: direct ones first, then through the proxy."""
+    found: list[ProbeWish] = []
+    for name in result.services:
+        service = result.catalog.services[name]
+        found += _direct(service)
+        if result.settings.parts.proxy:
+            found += _routed(result, service)
+    return found
+
+
+def _direct(service: Service) -> list[ProbeWish]:
+    probe = service.probe()
+    if probe is None or not probe.to:
+        return []
+    url = service.endpoint(probe.to).url + probe.path
+    return [ProbeWish(service.name, service.name, request(service.name, url, probe, None))]
+
+
+def _routed(result: Desired, service: Service) -> list[ProbeWish]:
+    found = []
+    for route in service.routes:
+        probe = route.probe or service.probe()
+        if probe is None:
+            continue
+        for label in route.host:
+            name = hostname(label, result.settings.domain)
+            url = f"http://127.0.0.1:{result.settings.proxy_port}{probe.path}"
+            found.append(ProbeWish(service.name, name, request(name, url, probe, name)))
+    return found
+
+
+def request(name: str, url: str, probe: Probe, host: str | None) -> dict[str, Any]:
+    """One probe in the form of the agent's probe verb."""
+    return {
+        "name": name, "url": url, "host": host, "method": probe.method, "headers": probe.headers, "body": probe.body,
+        "status": probe.status, "text": probe.text, "json": probe.json_, "content_type": probe.content_type,
+        "timeout": probe.timeout, "wait": probe.wait,
+    }
+

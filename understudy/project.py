@@ -1,0 +1,81 @@
+"""One project: where its description lies, and what each of its hosts should be.
+
+A project is a folder with ``services/``, ``secrets/``, ``group_data/`` and ``inventory/``; this
+repository is one (the worked example), `understudy init` writes others.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .catalog import Catalog, Source, load_catalog
+from .desired import Desired
+from .errors import BadInput
+from .render import desired, placed
+from .secrets import Store
+from .settings import HostSettings, settings_of
+
+
+def root() -> Path:
+    """The project's folder: the working directory, as for pyinfra itself."""
+    return Path.cwd()
+
+
+def _absolute(path: Path) -> Path:
+    return path if path.is_absolute() else root() / path
+
+
+@cache
+def _catalog(folder: Path, overlays: tuple[Path, ...], variables: tuple[tuple[str, str], ...], stack_root: str,
+             strict: bool) -> Catalog:
+    return load_catalog(Source(folder, overlays, dict(variables), stack_root), strict)
+
+
+def catalog_for(settings: HostSettings, strict: bool = False) -> Catalog:
+    """The catalogue as this host's variables and overlays make it. Raises CatalogError."""
+    overlays = tuple(_absolute(path) for path in settings.overlays)
+    variables = tuple(sorted(settings.all_variables().items()))
+    return _catalog(_absolute(settings.services_dir), overlays, variables, settings.stack_root, strict)
+
+
+@cache
+def _store(folder: Path) -> Store:
+    return Store(folder)
+
+
+def secrets_for(settings: HostSettings, catalog: Catalog) -> dict[str, dict[str, str]]:
+    """The secrets of the services placed on this host: service to name to value."""
+    names = [name for name in placed(catalog, settings) if catalog.services[name].secrets]
+    return _store(_absolute(settings.secrets_dir)).load_all(names)
+
+
+def desired_for(name: str, data: Mapping[str, Any], strict: bool = False) -> Desired:
+    """Everything the host ``name`` should have. ``data`` is its inventory and group data."""
+    settings = settings_of(name, data)
+    catalog = catalog_for(settings, strict)
+    return desired(catalog, settings, secrets_for(settings, catalog))
+
+
+def group_data(groups: list[str]) -> dict[str, Any]:
+    """The merged group_data of ``all`` and the given groups, as pyinfra will merge it."""
+    merged: dict[str, Any] = {}
+    for group in ["all", *groups]:
+        path = root() / "group_data" / f"{group}.py"
+        if path.exists():
+            merged.update({k: v for k, v in runpy.run_path(str(path)).items() if not k.startswith("__")})
+    return merged
+
+
+def check_or_exit(hosts: list[tuple[str, dict[str, Any]]], group: str) -> None:
+    """For inventories: stop with exit code 2 before any host is contacted when the description is wrong."""
+    try:
+        for name, data in hosts:
+            desired_for(name, {**group_data([group]), **data})
+    except BadInput as error:
+        print(f"{error}\nNothing was contacted.", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,47 @@
+"""`understudy retire`: stop a service everywhere, set its folder aside, converge the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from . import runner
+from .catalog import Source, load_catalog
+from .errors import BadInput, Refused
+
+ASIDE = ".retired"
+
+
+def retire(root: Path, inventory: str, service: str, console: Console) -> int:
+    """Retire one service; returns the exit code. Killed midway, it is run again with the same words."""
+    folder, aside = root / "services" / service, root / "services" / ASIDE / service
+    if not folder.is_dir() and not aside.is_dir():
+        raise BadInput(f"there is no services/{service}: nothing to retire")
+    if folder.is_dir():
+        _check_needed(root, service)
+        stopped = runner.run(inventory, str(runner.DEPLOYS / "retire.py"), {"service": service}, ["-y"], quiet=True)
+        if stopped.exit_code:
+            console.print("\n".join(report.get("error", "") for report in stopped.reports), style="red")
+            return stopped.exit_code
+        _say_kept(console, stopped)
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+    console.print(f"services/{service} is now in services/{ASIDE}/{service}; removing its route and files")
+    return runner.run(inventory, "deploy.py", {}, ["-y"]).exit_code
+
+
+def _check_needed(root: Path, service: str) -> None:
+    try:
+        catalog = load_catalog(Source(root / "services", variables={"DOMAIN": "", "TZ": ""}))
+    except BadInput:
+        return
+    users = [other.name for other in catalog if service in other.block.needs]
+    if users:
+        raise Refused(f"{', '.join(users)} needs {service}: retire that first or change its needs")
+
+
+def _say_kept(console: Console, stopped: runner.Run) -> None:
+    for report in stopped.reports:
+        kept = ", ".join(report.get("kept") or []) or "it had none"
+        console.print(f"{report['host']}: {report.get('stopped')} stopped; data kept: {kept}", highlight=False)

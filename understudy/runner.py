@@ -1,0 +1,54 @@
+"""Runs pyinfra for a verb and reads what each host reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .operations.session import REPORT_VARIABLE
+
+DEPLOYS = Path(__file__).parent / "deploys"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outcome: pyinfra's exit code and one report a host (see operations/session.py)."""
+
+    code: int
+    reports: list[dict[str, Any]]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the most telling code of any host: refusal before bad input before failure."""
+        codes = {int(report["exit_code"]) for report in self.reports if "exit_code" in report}
+        for code in (3, 2, 1):
+            if code in codes:
+                return code
+        return self.code
+
+
+def argv(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str]) -> list[str]:
+    """The pyinfra command line; empty values are left out."""
+    pairs = [item for key, value in data.items() if value for item in ("--data", f"{key}={value}")]
+    return [sys.executable, "-m", "pyinfra", inventory, deploy, *flags, *pairs]
+
+
+def run(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str], quiet: bool = False) -> Run:
+    """Run pyinfra; with ``quiet`` its own output appears only when it failed without a report."""
+    with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
+        report = Path(folder) / "report.jsonl"
+        environment = {**os.environ, REPORT_VARIABLE: str(report), "PYINFRA_PROGRESS": "off"}
+        output = subprocess.PIPE if quiet else None
+        done = subprocess.run(argv(inventory, deploy, data, flags), env=environment, stderr=output, stdout=output, text=True, check=False)
+        lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
+    result = Run(done.returncode, [json.loads(line) for line in lines])
+    if quiet and done.returncode and not result.reports:
+        sys.stderr.write(done.stderr)
+    return result

@@ -1,0 +1,131 @@
+"""One service as the catalogue knows it, after recipe, block and overlays are merged."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .compose import ComposeModel, Container, Mount
+from .spec import Block, Database, DataRule, Probe, Recipe, Route, SecretSpec
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a probe or the proxy connects on the host: always loopback."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass
+class Service:
+    """A folder under ``services/``: either a Compose project or a native systemd unit."""
+
+    name: str
+    folder: Path
+    block: Block
+    path: str
+    compose: ComposeModel | None = None
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    sources: list[Path] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def project(self) -> str:
+        """The Compose project name: part of the address of the data (protocol.md §10)."""
+        return self.block.project or self.name
+
+    @property
+    def native(self) -> bool:
+        """True for a systemd service."""
+        return self.compose is None
+
+    @property
+    def unit(self) -> str:
+        """The systemd unit of a native service."""
+        return f"{self.name}.service"
+
+    @property
+    def secrets(self) -> dict[str, SecretSpec]:
+        """Every declared secret; variables of the Compose file without a declaration count as required."""
+        return self.block.secrets
+
+    @property
+    def containers(self) -> dict[str, Container]:
+        """Containers by Compose service name; empty for a native service."""
+        return self.compose.containers if self.compose else {}
+
+    @property
+    def routes(self) -> list[Route]:
+        """The public routes."""
+        return self.block.routes
+
+    @property
+    def compose_files(self) -> list[str]:
+        """The Compose files as absolute host paths, in the order Compose reads them."""
+        if self.compose is None:
+            return []
+        return [posixpath.join(self.path, source.path.name) for source in self.compose.files]
+
+    @property
+    def env_path(self) -> str:
+        """The file that holds the variables of the Compose file, 0600."""
+        return posixpath.join(self.path, ".env")
+
+    def databases(self) -> list[Database]:
+        """The block's databases, or those its recipes know."""
+        if self.block.databases:
+            return self.block.databases
+        return [_own(database, name) for name, recipe in self.recipes.items() for database in recipe.databases]
+
+    def data_rules(self) -> dict[str, DataRule]:
+        """``CONTAINER:/path`` to its class; the block overrides the recipes."""
+        rules: dict[str, DataRule] = {}
+        for name, recipe in self.recipes.items():
+            rules.update({key.replace("{self}", name): rule for key, rule in recipe.data.items()})
+        return {**rules, **self.block.data}
+
+    def probe(self) -> Probe | None:
+        """The service's own probe: the block's, else the first one a recipe gives."""
+        if self.block.probe:
+            return self.block.probe
+        for name, recipe in self.recipes.items():
+            if recipe.probe and recipe.probe.to:
+                return recipe.probe.model_copy(update={"to": recipe.probe.to.replace("{self}", name)})
+        return None
+
+    def endpoint(self, to: str) -> Endpoint:
+        """Resolve ``CONTAINER:PORT`` or ``PORT`` to a loopback port of the host.
+
+        Raises LookupError with the reason when the proxy on the host could not connect there.
+        """
+        if to.isdigit():
+            return Endpoint(int(to))
+        name, _, port = to.rpartition(":")
+        container = self.containers.get(name)
+        if container is None or not port.isdigit():
+            known = ", ".join(f"{c}:PORT" for c in self.containers) or "PORT"
+            raise LookupError(f"{to!r} names no container of {self.name}; use {known}")
+        if container.host_network:
+            return Endpoint(int(port))
+        for published in container.ports:
+            if published.container_port == int(port) and published.protocol == "tcp" and published.port:
+                return Endpoint(published.port)
+        raise LookupError(f"port {port} of {name} is not published on the host, so the proxy cannot reach it")
+
+    def mount_of(self, container: str, path: str) -> Mount | None:
+        """The mount that holds a path of a container: the deepest one."""
+        mounts = self.containers[container].mounts if container in self.containers else ()
+        holding = [m for m in mounts if path == m.target or path.startswith(m.target.rstrip("/") + "/")]
+        return max(holding, key=lambda mount: len(mount.target), default=None)
+
+
+def _own(database: Database, container: str) -> Database:
+    """A recipe's database with ``{self}`` replaced by the container's name."""
+    text = database.model_dump_json(exclude_none=True).replace("{self}", container)
+    return Database.model_validate_json(text)

@@ -1,0 +1,78 @@
+"""What the inventory says about one host, checked before anything is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import BadInput
+
+
+class Parts(BaseModel):
+    """Which parts of a host are ours (design.md, decision 11). Each is a switch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backup: bool = True
+    stacks: bool = True
+    proxy: bool = True
+    tunnel: bool = True
+    dns: bool = True
+    docker: bool = True
+    firewall: bool = True
+    ssh_hardening: bool = True
+    updates: bool = True
+    monitoring: bool = True
+    replica: bool = False
+    system: bool = True
+
+    def switched_on(self) -> list[str]:
+        """Names of the parts that are on."""
+        return [name for name, on in self.model_dump().items() if on]
+
+
+class HostSettings(BaseModel):
+    """One host as the inventory and group_data describe it. Sizes in bytes, ports as numbers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    role: Literal["primary", "replica"] = "primary"
+    domain: str
+    timezone: str = "Etc/UTC"
+    variables: dict[str, str] = {}
+    stack_root: str = "/home/docker-projects"
+    services_dir: Path = Path("services")
+    secrets_dir: Path = Path("secrets")
+    overlays: list[Path] = []
+    services: list[str] | None = None
+    groups: list[str] | None = None
+    parts: Parts = Parts()
+    ssh_user: str = "root"
+    ssh_ports: list[int] = [22]
+    lan_networks: list[str] = []
+    proxy_port: int = 8080
+    docker_log_max_size: str = "10m"
+    docker_log_max_files: int = 3
+    journal_max_use: str = "500M"
+    fail2ban: bool = False
+    automatic_reboot: bool = False
+    sysctl: dict[str, str] = Field(default_factory=dict)
+    sudo: bool = Field(default=False, alias="_sudo")
+
+    def all_variables(self) -> dict[str, str]:
+        """Plain values for Compose files and templates."""
+        return {"DOMAIN": self.domain, "TZ": self.timezone, **self.variables}
+
+
+def settings_of(name: str, data: Mapping[str, Any]) -> HostSettings:
+    """Check the data of one host. Raises BadInput naming host and key."""
+    try:
+        return HostSettings.model_validate({**data, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{name}: {key} in inventory or group_data: {first['msg']}") from error
