@@ -1,10 +1,11 @@
 """Changes a host's files as one journaled transaction (protocol.md §9).
 
-Request: {"release", "entries": [{"index", "path", "kind", "mode", "user", "group", "sha256", "target", "secret",
-"service", "reaction"}], "archive": base64 tar.gz, "expect": {path: sha256 | "missing"}, "delete": [{"path", "sha256",
-"reaction"?}], "manifest": {"entries": {path: {"kind", "sha256", ...}}, ...}, "validators": [{"name", "argv",
-"timeout", "service"}], "context": [paths]}.
-Reply: {"changed": [paths], "deleted": [paths], "markers": {reaction: token}, "recovered": null | {...}, "seconds"}.
+Request: {"release", "archive": base64 tar.gz, "context": [paths], "expect": {path: sha256 | "missing"},
+"entries": [{"index", "path", "kind", "mode", "user", "group", "sha256", "target", "secret", "service", "reaction"}],
+"delete": [{"path", "sha256", "reaction"?}], "validators": [{"name", "argv", "timeout", "service"}],
+"manifest": {"entries": {path: {"kind", "sha256", ...}}, ...}}.
+Reply: {"changed": [paths], "deleted": [paths], "markers": {reaction: token}, "seconds"}.
+An interrupted earlier run is finished or undone first; that makes the request outdated: error kind "stale".
 """
 
 from __future__ import annotations
@@ -27,21 +28,30 @@ __all__ = ["run"]
 Checkpoint = Callable[[str], None]
 
 
-def run(values: dict[str, Any], root: Root, checkpoint: Checkpoint | None = None, chunk: int = 1 << 20) -> dict[str, Any]:
+def run(
+    values: dict[str, Any], root: Root, checkpoint: Checkpoint | None = None, chunk: int = 1 << 20
+) -> dict[str, Any]:
     """The verb. ``checkpoint`` and ``chunk`` are for tests that kill this process everywhere."""
     started, request = time.monotonic(), parse(values)
     disk = Disk(root, checkpoint, chunk)
     with lock.exclusive(root, "apply", f"apply {request.release}", request.lock_wait, say):
         disk.private_dir(STATE)
-        recovered = recover.recover(disk)
+        _recover_first(disk)
         plan = _transact(disk, request)
     return {
         "changed": plan.paths("mkdir", "meta", "put"),
         "deleted": plan.paths("delete"),
         "markers": markers.tokens(root),
-        "recovered": recovered,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _recover_first(disk: Disk) -> None:
+    """A request made while a journal was open was compared with a half-done tree: it must be made anew."""
+    closed = recover.recover(disk)
+    if closed:
+        sentence = f"an interrupted run ({closed['release']}) was {closed['outcome']} first"
+        raise AgentError(f"{sentence}: compare again", "stale", recovered=closed)
 
 
 def _transact(disk: Disk, request: Request) -> Plan:
@@ -55,7 +65,9 @@ def _transact(disk: Disk, request: Request) -> Plan:
     try:
         _validate(disk, request, contents)
         if build(disk.root, request, before).steps != plan.steps:
-            raise AgentError("files changed on the host while they were checked; nothing was changed", "stale")
+            raise AgentError(
+                "files changed on the host while they were checked; nothing was changed", "stale"
+            )
         _commit(disk, _journal(disk, request, plan), {**contents, MANIFEST: plan.manifest})
     except OSError as error:
         raise AgentError(f"{error.filename or STATE}: {because(error)}; nothing was changed", "io") from error
@@ -66,7 +78,12 @@ def _transact(disk: Disk, request: Request) -> Plan:
 
 def _require_contents(plan: Plan, contents: dict[str, bytes]) -> None:
     for step in plan.steps:
-        if step.op == "put" and step.new.kind == "file" and step.path != MANIFEST and step.path not in contents:
+        if (
+            step.op == "put"
+            and step.new.kind == "file"
+            and step.path != MANIFEST
+            and step.path not in contents
+        ):
             raise AgentError(f"the archive lacks {step.path}; nothing was changed", "bad-request")
 
 

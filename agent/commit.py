@@ -20,7 +20,7 @@ _GENERATIONS = 5
 
 
 def save_previous(disk: Disk, journal: Journal) -> None:
-    """Copy what will be replaced or deleted to previous/RELEASE (0700), durably, before the journal exists."""
+    """Copy what will be replaced or deleted to previous/RELEASE, durably, before the journal exists."""
     folder = f"{PREVIOUS}/{journal.release}"
     disk.private_dir(PREVIOUS)
     shutil.rmtree(disk.root.at(folder), ignore_errors=True)
@@ -117,7 +117,7 @@ def _carry_out(disk: Disk, step: Step) -> None:
 
 
 def undo(disk: Disk, journal: Journal) -> list[str]:
-    """Put everything back and close the journal. Returns paths that somebody else changed: left as they are."""
+    """Put everything back, close the journal. Returns paths that somebody else changed: left as they are."""
     untouched = journal.state == "prepared"
     if journal.state == "committing":
         journal.state = "undoing"
@@ -164,7 +164,9 @@ def _restore(disk: Disk, journal: Journal, step: Step) -> None:
     else:
         disk.copy(f"{PREVIOUS}/{journal.release}/{step.saved}", step.temp, old.mode, old.uid, old.gid)
         if look(disk.root, step.temp) != old:
-            raise AgentError(f"{step.path}: its saved copy in {PREVIOUS}/{journal.release} is damaged", "broken")
+            raise AgentError(
+                f"{step.path}: its saved copy in {PREVIOUS}/{journal.release} is damaged", "broken"
+            )
     disk.rename(step.temp, step.path)
 
 

@@ -45,7 +45,10 @@ class Docker:
         """All volumes: {"name", "labels", "project"}."""
         if not self.installed:
             return []
-        return [_volume(json.loads(line)) for line in _docker("volume", "ls", "--format", "{{json .}}").splitlines()]
+        return [
+            _volume(json.loads(line))
+            for line in _docker("volume", "ls", "--format", "{{json .}}").splitlines()
+        ]
 
     def images(self) -> dict[str, str]:
         """Every image reference that is present (name:tag and name@digest) and its image id."""
@@ -136,7 +139,12 @@ def _ports(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _volume(facts: dict[str, Any]) -> dict[str, Any]:
     labels = _labels(str(facts.get("Labels") or ""))
-    return {"name": facts["Name"], "driver": facts.get("Driver"), "labels": labels, "project": labels.get(_PROJECT)}
+    return {
+        "name": facts["Name"],
+        "driver": facts.get("Driver"),
+        "labels": labels,
+        "project": labels.get(_PROJECT),
+    }
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every change to the file system goes through here: durable, private by default, and interruptible for tests.
+"""Every change to the file system goes through here: durable, private by default, interruptible for tests.
 
 ``checkpoint`` is told what was just done ("write /etc/x"); a test kills the process from it, at any point.
 """
@@ -9,15 +9,19 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from .root import Root
+from .root import STATE, Root
 
 __all__ = ["Disk"]
+
+_UNFINISHED = ".new"
 
 
 class Disk:
     """Writes below one root. Paths are host paths; files reach the disk (fsync) before a method returns."""
 
-    def __init__(self, root: Root, checkpoint: Callable[[str], None] | None = None, chunk: int = 1 << 20) -> None:
+    def __init__(
+        self, root: Root, checkpoint: Callable[[str], None] | None = None, chunk: int = 1 << 20
+    ) -> None:
         self.root = root
         self.checkpoint = checkpoint or (lambda done: None)
         self.chunk = chunk
@@ -29,9 +33,12 @@ class Disk:
         self.set_meta(path, mode, uid, gid)
 
     def private_dir(self, path: str) -> None:
-        """One of our own directories (0700, created with its parents; an existing one is tightened)."""
+        """One of our own directories (0700; created with its parents, tightened if it exists)."""
         real = self.root.at(path)
-        os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
+        if path.startswith(f"{STATE}/"):
+            self.private_dir(os.path.dirname(path))
+        else:
+            os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
         if not os.path.isdir(real):
             os.mkdir(real, 0o700)
             self.checkpoint(f"mkdir {path}")
@@ -48,7 +55,7 @@ class Disk:
     def create(
         self, path: str, content: Iterable[bytes], mode: int, uid: int, gid: int, durable: bool = True
     ) -> None:
-        """A new file; owner and mode are final before the first byte is in it. Replaces a leftover of ours."""
+        """A new file; owner and mode are final before its first byte. Replaces a leftover of ours."""
         self.unlink(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.root.at(path), flags, 0o600)
@@ -118,7 +125,14 @@ class Disk:
     def replace(self, path: str, content: bytes) -> None:
         """Write one of our own state files (0600) atomically and durably."""
         folder, name = os.path.split(path)
-        temp = f"{folder}/.{name}.new"
+        temp = f"{folder}/.{name}{_UNFINISHED}"
         self.create(temp, [content], 0o600, os.geteuid(), os.getegid())
         self.rename(temp, path)
         self.sync_dirs([folder])
+
+    def drop_unfinished(self, folder: str) -> None:
+        """Remove what a kill inside ``replace`` left behind."""
+        names = os.listdir(self.root.at(folder)) if os.path.isdir(self.root.at(folder)) else []
+        for name in names:
+            if name.startswith(".") and name.endswith(_UNFINISHED):
+                self.unlink(f"{folder}/{name}")

@@ -15,7 +15,7 @@ from .root import Root
 
 __all__ = ["VERBS", "answer", "envelope", "finish"]
 
-VERBS = ("survey", "apply", "recover", "settle", "probe", "stacks")
+VERBS = ("survey", "apply", "recover", "settle", "probe", "stacks", "read")
 
 
 def answer(verb: str, request: dict[str, Any], root: Root | None = None) -> dict[str, Any]:
@@ -30,7 +30,10 @@ def answer(verb: str, request: dict[str, Any], root: Root | None = None) -> dict
         return {"error": error.sentence, "kind": error.kind, **error.details}
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"{verb} met a fault of its own: {type(error).__name__}: {error}", "kind": "internal"}
+        return {
+            "error": f"{verb} met a fault of its own: {type(error).__name__}: {error}",
+            "kind": "internal",
+        }
 
 
 def envelope(reply: dict[str, Any]) -> str:

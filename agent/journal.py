@@ -20,7 +20,7 @@ _FORMAT = 1
 
 @dataclass
 class Journal:
-    """``prepared``: nothing live has changed. ``committing``: some of it may have. ``undoing``: on its way back.
+    """``prepared``: nothing live has changed. ``committing``: some may have. ``undoing``: on its way back.
 
     ``reactions`` become due with the first rename; ``added`` are those of them that were not due before.
     """
@@ -40,8 +40,13 @@ class Journal:
 def save(disk: Disk, journal: Journal) -> None:
     """Write the journal durably; the state it carries holds from here on."""
     values = {
-        "format": _FORMAT, "release": journal.release, "since": journal.since, "state": journal.state,
-        "reactions": journal.reactions, "added": journal.added, "steps": [step.to_json() for step in journal.steps],
+        "format": _FORMAT,
+        "release": journal.release,
+        "since": journal.since,
+        "state": journal.state,
+        "reactions": journal.reactions,
+        "added": journal.added,
+        "steps": [step.to_json() for step in journal.steps],
     }
     disk.replace(JOURNAL, json.dumps(values).encode())
 
@@ -58,9 +63,13 @@ def load(root: Root) -> Journal | None:
     if values is None:
         return None
     if values.get("format") != _FORMAT:
-        raise AgentError(f"{JOURNAL} was written by another version of the agent: use that one to recover", "broken")
+        raise AgentError(
+            f"{JOURNAL} was written by another version of the agent: use that one to recover", "broken"
+        )
     steps = [Step.from_json(step) for step in values["steps"]]
-    return Journal(values["release"], values["since"], values["state"], steps, values["reactions"], values["added"])
+    return Journal(
+        values["release"], values["since"], values["state"], steps, values["reactions"], values["added"]
+    )
 
 
 def _read(root: Root) -> dict[str, Any] | None:
@@ -73,7 +82,9 @@ def _read(root: Root) -> dict[str, Any] | None:
     except OSError as error:
         raise AgentError(f"{JOURNAL} cannot be read: {because(error)}", "broken") from error
     except ValueError as error:
-        raise AgentError(f"{JOURNAL} is damaged: look at it and at {os.path.dirname(JOURNAL)}/previous", "broken") from error
+        raise AgentError(
+            f"{JOURNAL} is damaged: look at it and at {os.path.dirname(JOURNAL)}/previous", "broken"
+        ) from error
 
 
 def summary(root: Root) -> dict[str, Any] | None:
@@ -81,4 +92,9 @@ def summary(root: Root) -> dict[str, Any] | None:
     journal = load(root)
     if journal is None:
         return None
-    return {"release": journal.release, "since": journal.since, "state": journal.state, "steps": len(journal.steps)}
+    return {
+        "release": journal.release,
+        "since": journal.since,
+        "state": journal.state,
+        "steps": len(journal.steps),
+    }

@@ -43,7 +43,9 @@ def _acquire(descriptor: int, wait: float, say: Callable[[str], None]) -> None:
     while not _try(descriptor):
         who = _read(descriptor)
         if time.monotonic() >= deadline:
-            raise AgentError(f"this host is busy: {who} still runs after {wait:g} s; nothing was changed", "busy")
+            raise AgentError(
+                f"this host is busy: {who} still runs after {wait:g} s; nothing was changed", "busy"
+            )
         if not told:
             say(f"waiting for {who}")
             told = True

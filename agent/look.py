@@ -35,7 +35,7 @@ MISSING = Seen("missing")
 
 
 def fingerprint(seen: Seen | dict[str, Any]) -> str:
-    """Content identity as used in ``expect``, ``delete`` and manifests: a sha256, "missing", or "" for the rest.
+    """Content identity in ``expect``, ``delete`` and manifests: a sha256, "missing", or "" for the rest.
 
     A link's sha256 is that of its target. Takes a ``Seen`` or a survey record.
     """
@@ -91,7 +91,7 @@ def is_empty(root: Root, path: str) -> bool:
 
 
 def record(root: Root, path: str) -> dict[str, Any]:
-    """One survey record: kind, mode ("0644"), uid, gid, user, group, size and, by kind, sha256, target or empty."""
+    """One survey record: kind, mode ("0644"), uid, gid, user, group, size; by kind sha256, target, empty."""
     real = root.at(path)
     try:
         info = os.lstat(real)
@@ -105,7 +105,7 @@ def record(root: Root, path: str) -> dict[str, Any]:
     return {**seen.__dict__, **names, **facts, "mode": f"{seen.mode:04o}", "size": info.st_size}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
@@ -113,7 +113,7 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _group_name(gid: int) -> str:
     try:
         return grp.getgrgid(gid).gr_name

@@ -24,7 +24,9 @@ def load(root: Root) -> dict[str, Any] | None:
     except OSError as error:
         raise AgentError(f"{MANIFEST} cannot be read: {because(error)}", "io") from error
     except ValueError as error:
-        raise AgentError(f"{MANIFEST} is damaged: move it away, nothing is deleted without it", "broken") from error
+        raise AgentError(
+            f"{MANIFEST} is damaged: move it away, nothing is deleted without it", "broken"
+        ) from error
     if not isinstance(values, dict):
         raise AgentError(f"{MANIFEST} is damaged: move it away, nothing is deleted without it", "broken")
     return values

@@ -45,9 +45,11 @@ def add(disk: Disk, reactions: Iterable[str], token: str) -> None:
 
 
 def clear(disk: Disk, done: Iterable[str] | Mapping[str, str]) -> list[str]:
-    """Remove the markers of reactions that happened; with tokens, only where nothing newer asks for it again."""
+    """Remove the markers of reactions that happened; with tokens, only where nothing newer asks again."""
     now = tokens(disk.root)
-    cleared = [name for name in done if name in now and (not isinstance(done, Mapping) or done[name] == now[name])]
+    cleared = [
+        name for name in done if name in now and (not isinstance(done, Mapping) or done[name] == now[name])
+    ]
     for name in cleared:
         disk.unlink(_path(name))
     if cleared:

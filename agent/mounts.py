@@ -77,4 +77,6 @@ def _passable(root: Root, parent: str, path: str) -> bool:
 def _refuse_foreign_link(link: os.stat_result, goal: os.stat_result, parent: str, path: str) -> None:
     # A service that owns its folder could point a link at /etc and have root write there.
     if link.st_uid not in (0, os.geteuid(), goal.st_uid):
-        raise AgentError(f"{path}: {parent} is a link made by user {link.st_uid} into another user's folder; refused")
+        raise AgentError(
+            f"{path}: {parent} is a link made by user {link.st_uid} into another user's folder; refused"
+        )

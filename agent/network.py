@@ -18,11 +18,11 @@ def listeners() -> list[dict[str, Any]]:
     """Open sockets as {"proto", "address", "port", "process"}; process is None where it cannot be seen."""
     sockets = [(table, *row) for table in _LISTENING for row in _rows(table)]
     owners = _owners({inode for _, _, _, inode in sockets})
-    found = {
-        (table.rstrip("6"), address, port): owners.get(inode) for table, address, port, inode in sockets
-    }
+    found = {(table.rstrip("6"), address, port): owners.get(inode) for table, address, port, inode in sockets}
     names = ("proto", "address", "port", "process")
-    return [dict(zip(names, (*key, process))) for key, process in sorted(found.items(), key=lambda item: item[0])]
+    return [
+        dict(zip(names, (*key, process))) for key, process in sorted(found.items(), key=lambda item: item[0])
+    ]
 
 
 def _rows(table: str) -> Iterator[tuple[str, int, str]]:

@@ -1,4 +1,4 @@
-"""From a request and the live tree to the exact steps. Looks, never writes; run twice to prove nothing moved."""
+"""From a request and the live tree to the exact steps. Looks, never writes; run twice to see what moved."""
 
 from __future__ import annotations
 
@@ -52,7 +52,16 @@ def _manifest_step(root: Root, request: Request, content: bytes) -> list[Step]:
     old, new = look(root, MANIFEST), manifest.seen(hashlib.sha256(content).hexdigest())
     if old == new:
         return []
-    return [Step("put", MANIFEST, old, new, temp_name(request.release, MANIFEST), "manifest" if old != MISSING else "")]
+    return [
+        Step(
+            "put",
+            MANIFEST,
+            old,
+            new,
+            temp_name(request.release, MANIFEST),
+            "manifest" if old != MISSING else "",
+        )
+    ]
 
 
 def _entries(root: Root, request: Request) -> tuple[list[Step], list[Step]]:
@@ -104,7 +113,9 @@ def _entry(root: Root, request: Request, entry: Entry, busy: set[str]) -> Step |
 
 
 def _stale(path: str) -> AgentError:
-    return AgentError(f"{path} changed on the host since it was compared: compare again; nothing was changed", "stale")
+    return AgentError(
+        f"{path} changed on the host since it was compared: compare again; nothing was changed", "stale"
+    )
 
 
 def _refuse_target(root: Root, entry: Entry, live: Seen, busy: set[str]) -> None:
@@ -115,9 +126,13 @@ def _refuse_target(root: Root, entry: Entry, live: Seen, busy: set[str]) -> None
         what = f"a symbolic link to {live.target}" if live.kind == "link" else "a file"
         raise AgentError(f"{path} should be a directory and is {what}: move it away; nothing was changed")
     if kind != "dir" and live.kind == "dir" and not is_empty(root, path):
-        raise AgentError(f"{path} should be a {kind} and is a directory that holds data: move it away; nothing was changed")
+        raise AgentError(
+            f"{path} should be a {kind} and is a directory that holds data: move it away; nothing was changed"
+        )
     if kind != "dir" and path in busy:
-        raise AgentError(f"{path} is a mount point of its own and cannot be replaced: unmount it; nothing was changed")
+        raise AgentError(
+            f"{path} is a mount point of its own and cannot be replaced: unmount it; nothing was changed"
+        )
 
 
 def _deletes(root: Root, request: Request, before: dict[str, Any] | None) -> list[Step]:
@@ -133,7 +148,9 @@ def _deletes(root: Root, request: Request, before: dict[str, Any] | None) -> lis
             raise _stale(path)
         mounts.missing_parents(root, path)
         reactions = list(request.delete_reactions.get(path, ()))
-        steps.append(Step("delete", path, live, MISSING, temp_name(request.release, path), reactions=reactions))
+        steps.append(
+            Step("delete", path, live, MISSING, temp_name(request.release, path), reactions=reactions)
+        )
     return steps
 
 

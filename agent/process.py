@@ -37,7 +37,9 @@ class Finished:
 def _environment() -> dict[str, str]:
     # HOME: the docker CLI finds its plugins and registry logins there. Nothing else of the login leaks in,
     # or Compose would interpolate it.
-    keep = {name: os.environ[name] for name in ("HOME", "DOCKER_HOST", "XDG_RUNTIME_DIR") if name in os.environ}
+    keep = {
+        name: os.environ[name] for name in ("HOME", "DOCKER_HOST", "XDG_RUNTIME_DIR") if name in os.environ
+    }
     return {"HOME": "/root", **keep, "PATH": os.environ.get("PATH") or _PATH, "LC_ALL": "C.UTF-8"}
 
 
@@ -82,7 +84,9 @@ def run(argv: Sequence[str], timeout: float, cwd: str | None = None) -> Finished
     return Finished(process.returncode, out, err)
 
 
-def stream(argv: Sequence[str], timeout: float, heard: Callable[[str], None], cwd: str | None = None) -> Finished:
+def stream(
+    argv: Sequence[str], timeout: float, heard: Callable[[str], None], cwd: str | None = None
+) -> Finished:
     """Run to the end, both outputs as one, each line passed to ``heard`` as it comes."""
     try:
         process = _start(argv, cwd, merge=True)

@@ -9,20 +9,20 @@ from . import journal as journals
 from .disk import Disk
 from .errors import AgentError, because
 from .journal import Journal
-from .root import Root
+from .root import PENDING, STATE, Root
 from .say import say
 
 __all__ = ["recover", "run"]
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
-    """The verb: {} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}."""
+    """{} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}."""
     with lock.exclusive(root, "apply", "recover", float(request.get("lock_wait", 120)), say):
         return {"recovered": recover(Disk(root))}
 
 
 def recover(disk: Disk) -> dict[str, Any] | None:
-    """Close an open journal (the caller holds the lock). ``kept`` lists paths that somebody else changed meanwhile."""
+    """Close an open journal; the caller holds the lock. ``kept``: paths that somebody else changed since."""
     journal = journals.load(disk.root)
     report = None
     if journal is not None:
@@ -30,6 +30,8 @@ def recover(disk: Disk) -> dict[str, Any] | None:
         report = {"release": journal.release, **_close(disk, journal)}
         say(f"it was {report['outcome']}")
     stage.sweep(disk)
+    for folder in (STATE, PENDING):
+        disk.drop_unfinished(folder)
     return report
 
 

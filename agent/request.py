@@ -65,7 +65,9 @@ def parse(request: dict[str, Any]) -> Request:
     try:
         return _parse(request)
     except (KeyError, TypeError, ValueError) as error:
-        raise AgentError(f"the apply request is malformed: {type(error).__name__} {error}", "bad-request") from error
+        raise AgentError(
+            f"the apply request is malformed: {type(error).__name__} {error}", "bad-request"
+        ) from error
 
 
 def _parse(request: dict[str, Any]) -> Request:
@@ -94,7 +96,11 @@ def _release(value: object) -> str:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    return tuple(value.split() if isinstance(value, str) else [str(word) for word in value or ()])  # type: ignore[attr-defined]
+    if value is None or isinstance(value, str):
+        return tuple((value or "").split())
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"reactions {value!r} are neither text nor a list")
+    return tuple(str(word) for word in value)
 
 
 def _target(path: object) -> str:
@@ -116,8 +122,16 @@ def _entry(values: dict[str, Any]) -> Entry:
     if kind != "link" and not (isinstance(mode, int) and 0 <= mode <= 0o7777):
         raise ValueError(f"{values['path']}: mode {mode!r} is not a number from 0 to 0o7777")
     return Entry(
-        int(values["index"]), _target(values["path"]), kind, int(mode or 0), values.get("user", 0), values.get("group", 0),
-        sha256, str(values.get("target") or ""), bool(values.get("secret")), str(values.get("service") or ""),
+        int(values["index"]),
+        _target(values["path"]),
+        kind,
+        int(mode or 0),
+        values.get("user", 0),
+        values.get("group", 0),
+        sha256,
+        str(values.get("target") or ""),
+        bool(values.get("secret")),
+        str(values.get("service") or ""),
         _words(values.get("reaction")),
     )
 
@@ -126,7 +140,9 @@ def _validator(values: dict[str, Any]) -> Validator:
     argv = tuple(str(word) for word in values["argv"])
     if not argv:
         raise ValueError(f"validator {values['name']} has an empty command")
-    return Validator(str(values["name"]), argv, float(values.get("timeout") or 60), str(values.get("service") or ""))
+    return Validator(
+        str(values["name"]), argv, float(values.get("timeout") or 60), str(values.get("service") or "")
+    )
 
 
 def _refuse_clashes(request: Request) -> None:

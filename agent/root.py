@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from .errors import AgentError
 
-__all__ = ["CACHE", "JOURNAL", "MANIFEST", "PENDING", "PREVIOUS", "RUN", "STAGING", "STATE", "Root", "checked"]
+__all__ = [
+    "CACHE",
+    "JOURNAL",
+    "MANIFEST",
+    "PENDING",
+    "PREVIOUS",
+    "RUN",
+    "STAGING",
+    "STATE",
+    "Root",
+    "checked",
+]
 
 STATE = "/var/lib/understudy"
 RUN = "/run/understudy"
@@ -29,7 +40,9 @@ def checked(path: object) -> str:
     if not isinstance(path, str) or not path.startswith("/") or path.startswith("//"):
         raise AgentError(f"{path!r} is not an absolute path", "bad-request")
     if path == "/" or os.path.normpath(path) != path or _CONTROL.search(path):
-        raise AgentError(f"{path!r} is not a plain path: no '..', no '//', no control characters", "bad-request")
+        raise AgentError(
+            f"{path!r} is not a plain path: no '..', no '//', no control characters", "bad-request"
+        )
     return path
 
 

@@ -1,6 +1,6 @@
 """Forgets reactions that have happened.
 
-Request: {"done": [reactions] | {reaction: token}}. Reply: {"cleared": [reactions], "pending": [what is left]}.
+Request: {"done": [reactions] | {reaction: token}}. Reply: {"cleared": [reactions], "pending": [the rest]}.
 With tokens (from the survey's or the apply's "markers") a marker that a newer apply has set again stays.
 """
 

@@ -48,7 +48,7 @@ def _require(root: Root, place: str, size: int, inodes: int) -> None:
     free, wanted = disk.f_bavail * disk.f_frsize, size + _RESERVE
     if free < wanted:
         raise AgentError(
-            f"the disk of {place} is full: {free / 1e6:.1f} MB free and {wanted / 1e6:.1f} MB needed; nothing was changed",
+            f"the disk of {place} is full: {free / 1e6:.1f} MB free, {wanted / 1e6:.1f} MB needed; nothing was changed",
             "space",
         )
     if disk.f_files and disk.f_favail < inodes + _INODES:

@@ -1,4 +1,4 @@
-"""The configuration hash Compose would give each service of a stack now, cached by everything it depends on."""
+"""The configuration hash Compose would give each service now, cached by everything it depends on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from . import process
 from .disk import Disk
 from .errors import because
-from .root import CACHE, Root
+from .root import CACHE, STATE, Root
 
 __all__ = ["cache_key", "read"]
 
@@ -24,8 +24,11 @@ _TIMEOUT = 30
 _KEPT = 300
 _ELSEWHERE = re.compile(rb"^\s*-?\s*[\"']?(env_file|include|extends|label_file)[\"']?\s*:", re.MULTILINE)
 _PLUGINS = (
-    "/root/.docker/cli-plugins", "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
-    "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins",
+    "/root/.docker/cli-plugins",
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
 )
 
 Stack = dict[str, Any]
@@ -42,7 +45,9 @@ def read(root: Root, stacks: list[Stack]) -> dict[str, Hashes]:
     keys = {stack["service"]: cache_key(root, stack, compose) for stack in stacks}
     waiting = [stack for stack in stacks if keys[stack["service"]] not in cache]
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        fresh = dict(zip([stack["service"] for stack in waiting], pool.map(lambda stack: _ask(root, stack), waiting)))
+        fresh = dict(
+            zip([stack["service"] for stack in waiting], pool.map(lambda stack: _ask(root, stack), waiting))
+        )
     found = {name: fresh[name] if name in fresh else cache[str(key)] for name, key in keys.items()}
     new = {str(keys[name]): value for name, value in fresh.items() if keys[name] and "error" not in value}
     if new:
@@ -66,10 +71,16 @@ def cache_key(root: Root, stack: Stack, compose: str) -> str | None:
     if None in contents or (inputs is None and any(_ELSEWHERE.search(text or b"") for text in contents)):
         return None
     rest = [_content(root, path) for path in (env_file, *(inputs or ()))]
-    digests = [text and hashlib.sha256(text).hexdigest() for text in (*contents, *rest)]
-    parts = [_FORMAT, compose, digests, stack["files"], inputs, env_file, stack["project"], stack["path"],
-             sorted(stack.get("profiles") or [])]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    digests = [None if text is None else hashlib.sha256(text).hexdigest() for text in (*contents, *rest)]
+    names = [
+        stack["project"],
+        stack["path"],
+        stack["files"],
+        env_file,
+        inputs,
+        sorted(stack.get("profiles") or []),
+    ]
+    return hashlib.sha256(json.dumps([_FORMAT, compose, digests, names]).encode()).hexdigest()
 
 
 def _content(root: Root, path: str) -> bytes | None:
@@ -100,7 +111,14 @@ def _unreadable(root: Root, path: str) -> str | None:
 
 
 def _argv(root: Root, stack: Stack) -> list[str]:
-    argv = ["docker", "compose", "--project-name", stack["project"], "--project-directory", root.at(stack["path"])]
+    argv = [
+        "docker",
+        "compose",
+        "--project-name",
+        stack["project"],
+        "--project-directory",
+        root.at(stack["path"]),
+    ]
     for path in stack["files"]:
         argv += ["--file", root.at(path)]
     if stack.get("env_file"):
@@ -120,7 +138,9 @@ def _load(root: Root) -> dict[str, Hashes]:
 
 
 def _store(root: Root, cache: dict[str, Hashes]) -> None:
-    """A cache that cannot be written only costs time."""
+    """A cache that cannot be written only costs time; a host that we never changed is not given one."""
+    if not os.path.isdir(root.at(STATE)):
+        return
     newest = dict(list(cache.items())[-_KEPT:])
     disk = Disk(root)
     try:

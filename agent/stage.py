@@ -22,7 +22,7 @@ __all__ = ["lay_out", "sweep", "unpack"]
 
 
 def unpack(request: Request) -> dict[str, bytes]:
-    """Host path to content, each checked against its sha256. Files absent from the archive are absent here."""
+    """Host path to content, each checked against its sha256. Files not in the archive are not here either."""
     members = _members(request.archive) if request.archive else {}
     contents = {}
     for entry in request.entries:
@@ -30,7 +30,9 @@ def unpack(request: Request) -> dict[str, bytes]:
             continue
         content = members[str(entry.index)]
         if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise AgentError(f"{entry.path} arrived damaged: its checksum is not the declared one; nothing was changed")
+            raise AgentError(
+                f"{entry.path} arrived damaged: its checksum is not the declared one; nothing was changed"
+            )
         contents[entry.path] = content
     return contents
 
@@ -41,7 +43,9 @@ def _members(archive: str) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
             return {member.name: _content(tar, member) for member in tar}
     except (tarfile.TarError, OSError, EOFError, zlib.error, binascii.Error, ValueError) as error:
-        raise AgentError(f"the archive arrived damaged ({error}); nothing was changed", "bad-request") from error
+        raise AgentError(
+            f"the archive arrived damaged ({error}); nothing was changed", "bad-request"
+        ) from error
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -98,7 +102,9 @@ def _copy_live(disk: Disk, top: str, path: str) -> None:
     elif live.kind == "file":
         disk.copy(path, place, live.mode, live.uid, live.gid, durable=False)
     else:
-        raise AgentError(f"{path} is needed for the checks and is {live.kind} on the host: compare again", "stale")
+        raise AgentError(
+            f"{path} is needed for the checks and is {live.kind} on the host: compare again", "stale"
+        )
 
 
 def sweep(disk: Disk) -> None:

@@ -17,9 +17,10 @@ Progress = Literal["todo", "done", "foreign"]
 
 @dataclass
 class Step:
-    """``old`` and ``new`` are complete observations, so that every step can be finished, undone or left alone.
+    """``old`` and ``new`` are complete observations: every step can be finished, undone or left alone.
 
-    ``temp`` is the new file beside its target (for a delete: where an undo writes); ``saved`` is the old one's name below previous/RELEASE.
+    ``temp`` is the new file beside its target (for a delete: where an undo writes), ``saved`` the old one's
+    name below previous/RELEASE.
     mkdir runs while preparing (temp files need their folder), all others while committing.
     """
 
@@ -47,10 +48,10 @@ def temp_name(release: str, path: str) -> str:
 
 
 def progress(root: Root, step: Step) -> Progress:
-    """Whether a committing step still waits, has happened, or somebody else has changed the path meanwhile."""
+    """Whether a committing step still waits, has happened, or somebody else changed the path meanwhile."""
     now = look(root, step.path)
     if step.op == "meta":
-        # chown and chmod are two calls: between them the path is neither old nor new, but still the same content.
+        # chown and chmod are two calls: between them the path is neither old nor new, its content the same.
         same = now.kind == step.new.kind and now.sha256 == step.new.sha256
         return ("done" if now == step.new else "todo") if same else "foreign"
     if now == step.new:

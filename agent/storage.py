@@ -18,9 +18,9 @@ def disks(wanted: list[str]) -> dict[str, dict[str, int]]:
     """
     places = {"/": "/"}
     for mount in mounted():
-        if mount.source.startswith("/dev/") or mount.point in wanted:
-            if os.path.isdir(mount.point):
-                places.setdefault(mount.device, mount.point)
+        asked = mount.source.startswith("/dev/") or mount.point in wanted
+        if asked and os.path.isdir(mount.point):
+            places.setdefault(mount.device, mount.point)
     found = {place: _space(place) for place in places.values()}
     return {place: found[place] for place in sorted(found)}
 

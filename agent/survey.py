@@ -1,18 +1,32 @@
 """Everything converge needs to know about a host, in one call that changes nothing but a cache.
 
-Request: {"paths", "packages", "units", "users", "mounts", "programs", "stacks": [{"service", "project", "path",
-"files", "env_file", "profiles", "inputs"?}]}, all optional. Reply: one key per part below; a part that could not
-be read is {"unreadable": reason}. ``files`` also covers what the manifest on the host lists.
+Request, all optional: {"paths", "packages", "units", "users", "mounts", "programs", "read": [paths], "recover": bool,
+"stacks": [{"service", "project", "path", "files", "env_file", "profiles", "inputs"?}]}.
+Reply: one key per part below; a part that could not be read is {"unreadable": reason}. ``files`` also covers what
+the manifest on the host lists. With "recover" an interrupted apply is finished or undone first.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import containers, journal, lock, manifest, markers, network, stack_hashes, storage, system
+from . import (
+    containers,
+    journal,
+    lock,
+    manifest,
+    markers,
+    network,
+    read,
+    recover,
+    stack_hashes,
+    storage,
+    system,
+)
 from .look import record
 from .parts import gather
 from .root import Root, checked
@@ -25,6 +39,7 @@ _TIMEOUT = 60.0
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb."""
     started = time.monotonic()
+    recovered = recover.run(request, root)["recovered"] if request.get("recover") else None
     paths = [checked(path) for path in request.get("paths") or []]
     docker = containers.Docker()
     readers: dict[str, Callable[[], Any]] = {
@@ -36,7 +51,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "units": partial(system.units, request.get("units") or []),
         "packages": partial(system.packages, request.get("packages") or []),
         "files": partial(_files, root, paths),
-        "programs": partial(_records, root, [checked(path) for path in request.get("programs") or []]),
+        "programs": partial(_programs, root, [checked(path) for path in request.get("programs") or []]),
         "manifest": partial(manifest.load, root),
         "pending": partial(markers.pending, root),
         "markers": partial(markers.tokens, root),
@@ -45,16 +60,23 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "listeners": network.listeners,
         "disks": partial(storage.disks, request.get("mounts") or []),
         "mounts": partial(storage.mounts, request.get("mounts") or []),
+        "contents": partial(read.contents, root, request.get("read") or []),
         "users": partial(system.users, request.get("users") or []),
         **system.READERS,
     }
     reply = gather(readers, _TIMEOUT)
-    return {**reply, "seconds": round(time.monotonic() - started, 3)}
+    return {**reply, "recovered": recovered, "seconds": round(time.monotonic() - started, 3)}
 
 
 def _files(root: Root, paths: list[str]) -> dict[str, Any]:
     known = manifest.entries(manifest.load(root))
     return _records(root, sorted({*paths, *known}))
+
+
+def _programs(root: Root, paths: list[str]) -> dict[str, Any]:
+    """Like files, but through links: what would run."""
+    prefix = "" if root.base == "/" else os.path.realpath(root.base)
+    return {path: record(root, os.path.realpath(root.at(path))[len(prefix) :]) for path in paths}
 
 
 def _records(root: Root, paths: list[str]) -> dict[str, Any]:

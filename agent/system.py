@@ -80,8 +80,16 @@ def _account(name: str) -> dict[str, Any] | None:
         entry = pwd.getpwnam(name)
     except KeyError:
         return None
-    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid)
-    return {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": groups, "home": entry.pw_dir, "shell": entry.pw_shell}
+    groups = sorted(
+        group.gr_name for group in grp.getgrall() if name in group.gr_mem or group.gr_gid == entry.pw_gid
+    )
+    return {
+        "uid": entry.pw_uid,
+        "gid": entry.pw_gid,
+        "groups": groups,
+        "home": entry.pw_dir,
+        "shell": entry.pw_shell,
+    }
 
 
 def _os() -> dict[str, str]:
@@ -125,7 +133,7 @@ def _boot_id() -> str:
 
 
 def _virtualization() -> str:
-    """"none", "kvm", "docker", ... as systemd names it."""
+    """ "none", "kvm", "docker", ... as systemd names it."""
     if not shutil.which("systemd-detect-virt"):
         raise Unreadable("systemd-detect-virt is not installed")
     return process.run(["systemd-detect-virt"], _TIMEOUT).out.strip()

@@ -54,7 +54,7 @@ def _secret_contents(disk: Disk, request: Request, contents: dict[str, bytes]) -
 
 
 def secrets_in(contents: Iterable[bytes]) -> list[str]:
-    """Strings to hide, longest first: whole contents, lines, and the values of NAME=value and name: value lines."""
+    """Strings to hide, longest first: whole contents, lines, the values of NAME=value and name: value."""
     found: set[str] = set()
     for content in contents:
         text = content.decode("utf-8", "replace")

@@ -15,7 +15,7 @@ from lab.shell import LabError, run
 START_SECONDS = 60
 
 
-def docker(*arguments: str, stdin: str | None = None, timeout: float = 600, check: bool = True) -> str:
+def docker(*arguments: str, stdin: str | bytes = b"", timeout: float = 600, check: bool = True) -> str:
     """Runs the docker client and returns what it printed, stripped."""
     return run(["docker", *arguments], stdin=stdin, timeout=timeout, check=check).stdout.strip()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +95,19 @@ def build_with_mmdebstrap(root: Root, recipe: Path) -> None:
     unfinished = f"{root.name}:unfinished"
     environment = os.environ | {"TMPDIR": str(recipe.parent)}
     with tempfile.TemporaryFile() as errors:
-        maker = subprocess.Popen(
-            mmdebstrap_command(root, recipe), stdout=subprocess.PIPE, stderr=errors, env=environment
+        maker = subprocess.Popen(  # in a session of its own: when it fails it signals its whole process group
+            mmdebstrap_command(root, recipe),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
         )
         try:
             import_root(root, unfinished, maker)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(maker.pid, signal.SIGTERM)
+            raise
         finally:
             status = maker.wait()
         errors.seek(0)
@@ -127,13 +136,12 @@ def mmdebstrap_command(root: Root, recipe: Path) -> list[str]:
 
 
 def import_root(root: Root, tag: str, maker: subprocess.Popen[bytes]) -> None:
-    changes = [f'CMD ["{root.command}"]', "STOPSIGNAL SIGRTMIN+3", f"LABEL {LABEL}=image"]
+    changes = [f'CMD ["{root.command}"]', f"LABEL {LABEL}=image"]
     flags = [flag for change in changes for flag in ("--change", change)]
     done = subprocess.run(
         ["docker", "import", *flags, "-", tag], stdin=maker.stdout, capture_output=True, text=True, check=False
     )
     if done.returncode != 0 and maker.poll() in (None, 0):
-        maker.terminate()
         raise LabError(f"the engine refused the image {root.name}: {done.stderr.strip()}")
 
 
@@ -166,7 +174,6 @@ def registry_dockerfile(root: Root) -> str:
             f"&& DEBIAN_FRONTEND=noninteractive {install} "
             "&& sh /tmp/recipe/customize.sh /tmp/recipe && rm -rf /tmp/recipe",
             f'CMD ["{root.command}"]',
-            "STOPSIGNAL SIGRTMIN+3",
             "",
         ]
     )

@@ -15,17 +15,19 @@ class LabError(UnderstudyError):
 Done = subprocess.CompletedProcess[str]
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 600, check: bool = True) -> Done:
+def run(argv: Sequence[str], *, stdin: str | bytes = b"", timeout: float = 600, check: bool = True) -> Done:
     """Runs a program and returns its output as text; `timeout` is in seconds.
 
     Raises LabError when it is missing, too slow, or (with `check`) fails.
     """
     try:
-        done = subprocess.run(argv, input=stdin, timeout=timeout, capture_output=True, text=True, check=False)
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        raw = subprocess.run(argv, input=given, timeout=timeout, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise LabError(f"the program {argv[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"`{short(argv)}` did not finish within {timeout:.0f} s") from error
+    done = Done(argv, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace"))
     if check and done.returncode != 0:
         raise LabError(f"`{short(argv)}` failed: {reason(done)}")
     return done

@@ -6,6 +6,7 @@ the line drops, sshd closes the channel, ``cat`` ends and the kernel releases th
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import shlex
 import socket
@@ -46,8 +47,15 @@ def take(session: Session) -> None:
         raise UnderstudyError(f"{session.host.name}: the lock of the host did not answer within {TIMEOUT:.0f} s") from error
     if line == "held":
         _channels[session.host.name] = (stdin, stdout, stderr)
+        atexit.register(release, session.host.name)
         return
     status = stdout.channel.recv_exit_status()
     if status == 75:
         raise Refused(f"{session.host.name}: another run holds the host ({line or 'unknown'}): wait for it to end")
     raise UnderstudyError(f"{session.host.name}: could not take the lock: {stderr.read().decode().strip()}")
+
+
+def release(host_name: str) -> None:
+    """Let the lock go; also called when this process ends."""
+    for stream in _channels.pop(host_name, ()):
+        stream.close()

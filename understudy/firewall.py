@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from .errors import BadInput
 from .jinja import render
-from .service import Service
-from .settings import HostSettings
 from .tree import Entry
 
 Protocol = Literal["tcp", "udp"]
@@ -40,7 +38,14 @@ INTERFACE = re.compile(r"^[A-Za-z0-9_.-]{1,15}\*?$")
 
 # Docker's default bridge, and the name it gives to the bridge of every Compose network.
 DOCKER_BRIDGES = ("docker0", "br-*")
-PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+PRIVATE_NETWORKS = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+)
 
 
 @dataclass(frozen=True)
@@ -84,22 +89,6 @@ class FirewallModel:
     bridges: tuple[str, ...] = DOCKER_BRIDGES
 
 
-def model_of(settings: HostSettings, services: Iterable[Service], flows: Iterable[Flow] = ()) -> FirewallModel:
-    """What a host lets in: SSH, and for services that say ``expose: lan`` their ports, from the LAN."""
-    lan = [port for service in services if service.block.expose == "lan" for port in _ports_of(service)]
-    networks = tuple(settings.lan_networks) or PRIVATE_NETWORKS
-    return FirewallModel(tuple(settings.ssh_ports), tuple(lan), lan_networks=networks, flows=tuple(flows))
-
-
-def _ports_of(service: Service) -> Iterator[Port]:
-    for container in service.containers.values():
-        for published in container.ports:
-            if published.port and not published.on_loopback:
-                yield Port(published.port, "udp" if published.protocol == "udp" else "tcp")
-    if service.block.native:
-        yield from (Port(number) for number in service.block.native.ports)
-
-
 def entries(model: FirewallModel) -> list[Entry]:
     """The ruleset and the unit that loads it at boot."""
     unit = render(f"units/{UNIT}.j2", confirmed=CONFIRMED).encode()
@@ -111,7 +100,7 @@ def entries(model: FirewallModel) -> list[Entry]:
 
 
 def ruleset(model: FirewallModel) -> str:
-    """The whole file for ``nft -f``. Raises BadInput for a model that would lock out or that nft would refuse."""
+    """The whole file for ``nft -f``. Raises BadInput for a model that locks out or that nft refuses."""
     _check(model)
     networks = [ipaddress.ip_network(network, strict=False) for network in model.lan_networks]
     return render(
@@ -132,7 +121,11 @@ def ruleset(model: FirewallModel) -> str:
 def _check(model: FirewallModel) -> None:
     if not model.ssh_ports:
         raise BadInput("the firewall has no SSH port: give ssh_ports, or nobody can come in")
-    numbers = [*model.ssh_ports, *(port.number for port in (*model.lan, *model.public)), *(f.port.number for f in model.flows)]
+    numbers = [
+        *model.ssh_ports,
+        *(port.number for port in (*model.lan, *model.public)),
+        *(f.port.number for f in model.flows),
+    ]
     for number in numbers:
         if not 1 <= number <= 65535:
             raise BadInput(f"{number} in the firewall is not a port (1 to 65535)")
@@ -204,7 +197,7 @@ def validate_command(path: str = RULESET) -> str:
 
 
 def arm_and_load_command(path: str = RULESET, seconds: int = ROLLBACK_SECONDS) -> str:
-    """Keep the live table, arm the way back, load the new table. Exits non-zero with nothing changed if it cannot.
+    """Keep the live table, arm the way back, load the new one. Exits non-zero, nothing changed, if it cannot.
 
     A timer that is still armed belongs to a run that was killed: the table it left is unproven, so it is
     put back first and the file kept then stays the one to go back to.
@@ -222,14 +215,15 @@ else
   mv {_SAVED}.new {_SAVED}
 fi
 systemctl stop {ROLLBACK_UNIT}.timer {ROLLBACK_UNIT}.service 2>/dev/null || true
-systemd-run --quiet --collect --unit={ROLLBACK_UNIT} --on-active={seconds} --timer-property=AccuracySec=1s {_NFT} --file {_SAVED}
+systemd-run --quiet --collect --unit={ROLLBACK_UNIT} --on-active={seconds} --timer-property=AccuracySec=1s \\
+  {_NFT} --file {_SAVED}
 {_NFT} --file {_CANDIDATE} || {{ systemctl stop {ROLLBACK_UNIT}.timer; exit 1; }}
 {_DIGEST} > {_LOADED}
 """
 
 
 def disarm_command() -> str:
-    """Keep the loaded ruleset. Send it over a connection opened after the load; fails when the timer was faster."""
+    """Keep the loaded ruleset, sent over a connection opened after the load. Fails if the timer won."""
     return f"""\
 set -eu; umask 077
 systemctl stop {ROLLBACK_UNIT}.timer {ROLLBACK_UNIT}.service 2>/dev/null || true
@@ -253,9 +247,11 @@ systemctl stop {ROLLBACK_UNIT}.timer 2>/dev/null || true
 
 
 def applied_command(path: str = RULESET) -> str:
-    """Prints ``applied`` when the ruleset on disk is confirmed and the live table is what was loaded with it."""
+    """Prints ``applied`` when the file is confirmed and the live table is what was loaded with it."""
     live, known = f"$({_DIGEST} 2>/dev/null)", f"$(cat {_KNOWN} 2>/dev/null)"
-    return f'if cmp -s {path} {CONFIRMED} && [ "{live}" = "{known}" ]; then echo applied; else echo pending; fi'
+    return (
+        f'if cmp -s {path} {CONFIRMED} && [ "{live}" = "{known}" ]; then echo applied; else echo pending; fi'
+    )
 
 
 def remove_command() -> str:

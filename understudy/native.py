@@ -27,8 +27,7 @@ def add(result: Desired, service: Service) -> None:
     _add_files(result, service, reaction)
     content = unit(service, native).encode()
     result.tree.add(Entry(unit_path, content=content, service=service.name, reaction=reaction))
-    argv = ("systemd-analyze", "verify", "--recursive-errors=no", f"{{stage}}{unit_path}")
-    result.service_validators.append(Validator(f"systemd-analyze verify ({service.unit})", argv, (unit_path,), service.name))
+    result.service_validators.append(validator(service, native, unit_path))
     result.service_units.append(UnitWish(service.unit, service=service.name))
 
 
@@ -40,6 +39,26 @@ def _add_files(result: Desired, service: Service, reaction: str) -> None:
             if parent not in result.tree.entries:
                 result.tree.add(directory(parent, service=service.name))
         result.tree.add(Entry(path, "file", mode, content=source.read_bytes(), service=service.name, reaction=reaction))
+
+
+def validator(service: Service, native: Native, unit_path: str) -> Validator:
+    """``systemd-analyze verify`` on the staged unit.
+
+    A program that travels in the same upload is not in its place yet, so the unit that is checked
+    names the staged one.
+    """
+    name, program = f"systemd-analyze verify ({service.unit})", native.exec.split()[0]
+    if not program.startswith(service.path + "/"):
+        argv: tuple[str, ...] = ("systemd-analyze", "verify", "--recursive-errors=no", f"{{stage}}{unit_path}")
+        return Validator(name, argv, (unit_path,), service.name)
+    copy = f"{{stage}}/.verify/{service.unit}"
+    change = f's#^ExecStart={program}#ExecStart={{stage}}{program}#'
+    script = (
+        f"mkdir -p {{stage}}/.verify && sed '{change}' {{stage}}{unit_path} > {copy} && "
+        f"systemd-analyze verify --recursive-errors=no {copy}"
+    )
+    needs = (unit_path, program) if program.removeprefix(service.path + "/") in service.files else (unit_path,)
+    return Validator(name, ("sh", "-c", script), needs, service.name)
 
 
 def unit(service: Service, native: Native) -> str:

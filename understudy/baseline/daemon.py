@@ -43,13 +43,19 @@ def _parse(live: bytes | None) -> dict[str, Any]:
     try:
         parsed = json.loads(live)
     except UnicodeDecodeError as error:
-        raise DaemonJsonError(f"{DAEMON_JSON} is not UTF-8 text: correct it on the host, then run again") from error
+        raise DaemonJsonError(
+            f"{DAEMON_JSON} is not UTF-8 text: correct it on the host, then run again"
+        ) from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        message = f"{DAEMON_JSON} is not valid JSON ({where}: {error.msg}): correct it on the host, then run again"
+        message = (
+            f"{DAEMON_JSON} is not valid JSON ({where}: {error.msg}): correct it on the host, then run again"
+        )
         raise DaemonJsonError(message) from error
     if not isinstance(parsed, dict):
-        raise DaemonJsonError(f"{DAEMON_JSON} holds a {type(parsed).__name__}, not an object: correct it on the host")
+        raise DaemonJsonError(
+            f"{DAEMON_JSON} holds a {type(parsed).__name__}, not an object: correct it on the host"
+        )
     return parsed
 
 

@@ -116,7 +116,9 @@ def _updates(settings: HostSettings, os_id: str) -> Iterator[Entry]:
         # Only Ubuntu restarts services by itself after an upgrade.
         yield directory("/etc/needrestart")
         yield directory("/etc/needrestart/conf.d")
-        yield _file("/etc/needrestart/conf.d/60-understudy.conf", "host/needrestart.conf.j2", keep=KEEP_RUNNING)
+        yield _file(
+            "/etc/needrestart/conf.d/60-understudy.conf", "host/needrestart.conf.j2", keep=KEEP_RUNNING
+        )
 
 
 def _fail2ban(settings: HostSettings) -> Iterator[Entry]:

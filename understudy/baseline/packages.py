@@ -74,15 +74,17 @@ def _platform(host_os: Mapping[str, Any]) -> dict[str, Any]:
     raise PlatformError(f"this host runs {given}, which is not supported: use one of {names}")
 
 
-def _docker(platform: dict[str, Any], installed: Collection[str], has_docker: bool, has_compose: bool) -> list[str]:
+def _docker(
+    platform: dict[str, Any], installed: Collection[str], has_docker: bool, has_compose: bool
+) -> list[str]:
     if has_docker and has_compose:
         return []
     if "docker-ce" in installed:
         return ["docker-compose-plugin"]
     if not platform["compose"]:
         raise PlatformError(
-            f"{platform['name']} has no package of Docker Compose v2: install Docker and its Compose plugin from "
-            "Docker's own repository first, then run again"
+            f"{platform['name']} has no package of Docker Compose v2: install Docker and its Compose plugin "
+            "from Docker's own repository first, then run again"
         )
     engine: list[str] = [] if has_docker else platform["docker"]
     compose: list[str] = [] if has_compose else platform["compose"]

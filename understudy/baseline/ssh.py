@@ -36,7 +36,9 @@ def sshd_problems(effective: str, settings: HostSettings) -> list[str]:
     ]
     missing = [str(port) for port in settings.ssh_ports if str(port) not in live.get("port", ["22"])]
     if missing:
-        found.append(f"sshd does not listen on port {', '.join(missing)}, which the inventory gives as ssh_ports")
+        found.append(
+            f"sshd does not listen on port {', '.join(missing)}, which the inventory gives as ssh_ports"
+        )
     return found
 
 

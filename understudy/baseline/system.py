@@ -50,7 +50,11 @@ def validators(settings: HostSettings, *, agent: bool = False) -> list[Validator
 def _validators(settings: HostSettings, agent: bool) -> Iterator[Validator]:
     parts = settings.parts
     if parts.docker:
-        yield Validator("dockerd --validate", ("dockerd", "--validate", f"--config-file={{stage}}{DAEMON_JSON}"), (DAEMON_JSON,))
+        yield Validator(
+            "dockerd --validate",
+            ("dockerd", "--validate", f"--config-file={{stage}}{DAEMON_JSON}"),
+            (DAEMON_JSON,),
+        )
     if parts.ssh_hardening:
         # A socket-activated sshd has no /run/sshd until its first connection, and -t insists on it.
         script = f"mkdir -p -m 0755 /run/sshd && /usr/sbin/sshd -t -f '{{stage}}{SSHD_DROP_IN}'"
@@ -59,7 +63,9 @@ def _validators(settings: HostSettings, agent: bool) -> Iterator[Validator]:
         apt = "/etc/apt/apt.conf.d/52understudy"
         yield Validator("apt-config", ("apt-config", "-c", f"{{stage}}{apt}", "shell"), (apt,))
     if parts.firewall:
-        yield Validator("nft --check", ("nft", "--check", "--file", f"{{stage}}{firewall.RULESET}"), (firewall.RULESET,))
+        yield Validator(
+            "nft --check", ("nft", "--check", "--file", f"{{stage}}{firewall.RULESET}"), (firewall.RULESET,)
+        )
         yield _unit(firewall.UNIT)
     if agent:
         yield _unit("understudy-recover.service")

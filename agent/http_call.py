@@ -1,0 +1,110 @@
+"""One HTTP request to an address on this host, with every failure in its own sentence."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Answer", "CallFailed", "call", "connects"]
+
+_MOST = 1 << 20
+_REDIRECTS = 5
+_TIMEOUT = 5.0
+
+
+class CallFailed(Exception):
+    """No answer to judge; the message is a sentence."""
+
+
+@dataclass
+class Answer:
+    """What came back; the body's first MiB."""
+
+    status: int
+    content_type: str
+    location: str
+    body: bytes
+
+
+def connects(probe: dict[str, Any]) -> None:
+    """Raise CallFailed unless something accepts a TCP connection at tcp://ADDRESS:PORT."""
+    place = _place(probe["url"])
+    try:
+        socket.create_connection((place.hostname or "", place.port or 0), _timeout(probe)).close()
+    except OSError as error:
+        raise CallFailed(_why(error, place, _timeout(probe))) from error
+
+
+def call(probe: dict[str, Any]) -> Answer:
+    """Send the probe's request; follows redirects only when asked, always to the same address and port."""
+    place, host = _place(probe["url"]), probe.get("host")
+    target = _target(place)
+    answer = _send(probe, place, host, target)
+    for _ in range(_REDIRECTS if probe.get("follow") else 0):
+        if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
+            break
+        new = urllib.parse.urlsplit(
+            urllib.parse.urljoin(f"http://{host or place.netloc}{target}", answer.location)
+        )
+        host, target = new.netloc, _target(new)
+        answer = _send({**probe, "method": "GET", "body": None}, place, host, target)
+    return answer
+
+
+def _place(url: str) -> urllib.parse.SplitResult:
+    place = urllib.parse.urlsplit(url)
+    try:
+        port = place.port
+    except ValueError:
+        port = None
+    if place.scheme not in ("http", "tcp") or not place.hostname or (place.scheme == "tcp" and not port):
+        raise CallFailed(f"{url!r} is not http://ADDRESS:PORT/path or tcp://ADDRESS:PORT")
+    return place
+
+
+def _target(place: urllib.parse.SplitResult) -> str:
+    return (place.path or "/") + (f"?{place.query}" if place.query else "")
+
+
+def _timeout(probe: dict[str, Any]) -> float:
+    return float(probe.get("timeout") or _TIMEOUT)
+
+
+def _send(probe: dict[str, Any], place: urllib.parse.SplitResult, host: str | None, target: str) -> Answer:
+    timeout = _timeout(probe)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=timeout)
+    headers = {"Host": host or place.netloc, "Accept-Encoding": "identity", "User-Agent": "understudy-probe"}
+    headers |= {str(key): str(value) for key, value in (probe.get("headers") or {}).items()}
+    try:
+        connection.request(str(probe.get("method") or "GET"), target, _body(probe, headers), headers)
+        response = connection.getresponse()
+        kind, location = response.getheader("Content-Type") or "", response.getheader("Location") or ""
+        return Answer(response.status, kind, location, response.read(_MOST))
+    except OSError as error:
+        raise CallFailed(_why(error, place, timeout)) from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise CallFailed(f"{place.netloc} did not answer in HTTP ({type(error).__name__})") from error
+    finally:
+        connection.close()
+
+
+def _body(probe: dict[str, Any], headers: dict[str, str]) -> bytes | None:
+    body = probe.get("body")
+    if body is None or isinstance(body, str):
+        return None if body is None else body.encode()
+    headers.setdefault("Content-Type", "application/json")
+    return json.dumps(body).encode()
+
+
+def _why(error: OSError, place: urllib.parse.SplitResult, timeout: float) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return f"connection refused: nothing listens on {place.netloc}"
+    if isinstance(error, TimeoutError):
+        return f"no answer from {place.netloc} within {timeout:g} s"
+    if isinstance(error, (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected)):
+        return f"{place.netloc} closed the connection without an answer"
+    return f"{place.netloc} cannot be reached: {(error.strerror or str(error)).lower()}"

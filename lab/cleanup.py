@@ -1,0 +1,47 @@
+"""Takes the practice world away again, and nothing that is not part of it."""
+
+from __future__ import annotations
+
+import shutil
+
+from lab.engine import docker, reachable, stop_engine
+from lab.network import remove_network
+from lab.settings import LABEL, Settings
+from lab.shell import run
+
+
+def remove_lab(settings: Settings, *, everything: bool) -> None:
+    """Removes hosts, disks and network; with `everything` also images, store, state and an engine we started."""
+    if reachable():
+        remove_labelled("container", settings.label)
+        remove_labelled("volume", settings.label)
+        remove_network(settings)
+        if everything:
+            remove_shared()
+    settings.facts.unlink(missing_ok=True)
+    settings.known_hosts.unlink(missing_ok=True)
+    shutil.rmtree(settings.state / "hosts", ignore_errors=True)
+    if everything:
+        stop_engine(settings)
+        shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def remove_labelled(kind: str, label: str) -> None:
+    """Removes every container or volume with the label."""
+    listing = ["ps", "-a", "-q"] if kind == "container" else ["volume", "ls", "-q"]
+    found = docker(*listing, "--filter", f"label={label}").split()
+    if found:
+        docker(kind, "rm", "-f", *(["-v"] if kind == "container" else []), *found)
+
+
+def remove_shared() -> None:
+    """Removes the prepared store and the images, unless another clone's lab on this machine uses them."""
+    if docker("ps", "-a", "-q", "--filter", f"label={LABEL}"):
+        owners = docker("ps", "-a", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split()
+        if any(owner != "store" for owner in owners):
+            return
+    remove_labelled("container", f"{LABEL}=store")
+    remove_labelled("volume", f"{LABEL}=store")
+    images = set(docker("image", "ls", "-a", "--filter", f"label={LABEL}", "--format", "{{.ID}}").split())
+    if images:
+        run(["docker", "image", "rm", "-f", *sorted(images)], check=False)

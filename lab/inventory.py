@@ -1,0 +1,27 @@
+"""The lab's hosts in the shape a pyinfra inventory takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.settings import find_settings
+from lab.staging import staged
+
+
+def hosts() -> list[tuple[str, dict[str, Any]]]:
+    """(name, connection data) of every staged host; LabError when no lab is staged."""
+    settings = find_settings()
+    return [
+        (
+            name,
+            {
+                "ssh_hostname": host.ip,
+                "ssh_user": "root",
+                "ssh_key": str(settings.key),
+                "ssh_known_hosts_file": str(settings.known_hosts),
+                "ssh_strict_host_key_checking": "yes",
+                "role": host.role,
+            },
+        )
+        for name, host in staged(settings).hosts.items()
+    ]

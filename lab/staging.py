@@ -1,0 +1,140 @@
+"""Stages the practice world. Every step looks at what is there first, so a killed `up` goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from lab import hosts, ssh
+from lab.engine import describe, docker, ensure_engine
+from lab.facts import Facts, HostFacts, place_host, read_facts, write_facts
+from lab.machine import require_cgroup2
+from lab.network import ensure_network
+from lab.progress import Progress
+from lab.roots import APP_BASE, HOST, Root, ensure_root, recipe_hash
+from lab.settings import Settings
+from lab.shell import LabError, run
+from lab.store import ensure_store
+
+ON = ("running",)
+OFF = ("exited",)
+
+
+@contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """One command at a time changes a lab; the kernel frees the lock of a killed one."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with (settings.state / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError("another command is working on this lab: wait for it to end") from error
+        yield
+
+
+def up(settings: Settings, names: Sequence[str], progress: Progress) -> Facts:
+    """Brings the named hosts up and returns what is staged; nothing is done twice."""
+    with locked(settings):
+        layout = require_cgroup2()
+        with progress.step("engine", f"ready (cgroups: {layout})"):
+            ensure_engine(settings)
+        ensure_roots(progress)
+        store = ensure_store(settings, progress)
+        facts = ensure_facts(settings)
+        ssh.make_key(settings.key, "understudy-lab")
+        ensure_hosts(settings, facts, names, store, progress)
+        return facts
+
+
+def ensure_roots(progress: Progress) -> None:
+    """Builds the host image and the base of the application images side by side."""
+
+    def build(root: Root) -> None:
+        with progress.step(root.name.removeprefix("understudy-lab-") + " image", root.tag):
+            ensure_root(root)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(build, (HOST, APP_BASE)))
+
+
+def ensure_facts(settings: Settings) -> Facts:
+    """The staged world as noted, on a network that exists."""
+    noted = read_facts(settings)
+    subnet = ensure_network(settings, noted.subnet if noted else None)
+    if noted is None or noted.subnet != subnet:
+        return Facts(settings.project, subnet)
+    return noted
+
+
+def ensure_hosts(
+    settings: Settings, facts: Facts, names: Sequence[str], store: str | None, progress: Progress
+) -> None:
+    for name in names:
+        place_host(settings, facts, name)
+    fresh = [name for name in names if not was_made(facts.hosts[name])]
+    for name in fresh:
+        hosts.renew_host_key(settings, name)
+    pin_all(settings, facts)
+    write_facts(settings, facts)
+    for name in names:
+        bring_up(settings, facts, name, store if name in fresh else None, name in fresh, progress)
+
+
+def was_made(host: HostFacts) -> bool:
+    """A container that never ran may lack its keys: it counts as not made."""
+    return hosts.state_of(host.container) not in ("absent", "created")
+
+
+def pin_all(settings: Settings, facts: Facts) -> None:
+    keys = {
+        host.ip: hosts.host_key(settings, name).with_suffix(".pub").read_text()
+        for name, host in facts.hosts.items()
+        if hosts.host_key(settings, name).exists()
+    }
+    ssh.pin_host_keys(settings, keys)
+
+
+def bring_up(
+    settings: Settings, facts: Facts, name: str, store: str | None, fresh: bool, progress: Progress
+) -> None:
+    host = facts.hosts[name]
+    with progress.step(name, f"{host.role} at {host.ip}"):
+        if fresh:
+            hosts.create(settings, name, host, facts.gateway, HOST.tag, store)
+        switch_on(settings, host)
+
+
+def switch_on(settings: Settings, host: HostFacts) -> None:
+    """Starts (or unpauses) the host and waits until systemd has started everything on it."""
+    state = hosts.state_of(host.container)
+    if state == "paused":
+        hosts.unpause(host.container)
+    elif state != "running":
+        hosts.start(host.container)
+    ssh.wait_for_ssh(settings, host.ip)
+    ssh.wait_for_boot(settings, host.ip)
+
+
+def reset(settings: Settings, names: Sequence[str], progress: Progress) -> Facts:
+    """Replaces the named hosts by new machines: fresh disks, new host keys, the same addresses."""
+    staged(settings)
+    for name in names:
+        hosts.destroy(settings, name)
+    return up(settings, names, progress)
+
+
+def staged(settings: Settings) -> Facts:
+    """What is staged; LabError when nothing is."""
+    facts = read_facts(settings)
+    if facts is None:
+        raise LabError("no lab is staged here: run `understudy lab up` first")
+    return facts
+
+
+def find_host(settings: Settings, name: str) -> tuple[Facts, HostFacts]:
+    facts = staged(settings)
+    if name not in facts.hosts:
+        raise LabError(f"the lab has no host {name}: it has {', '.join(facts.hosts)}")
+    return facts, facts.hosts[name]
