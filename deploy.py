@@ -6,7 +6,7 @@ from understudy import project
 from understudy.operations import firewall, proof, session, stacks, tree, units
 from understudy.operations import host as base
 
-session.start(host, project.desired_for(host.name, host.data.dict()))
+session.start(host, project.desired_of(host))
 
 base.locked(name="Take the host's lock")
 base.checked(name="Check that this host can take the change")

@@ -1,1 +1,1 @@
-"""The practice world: real hosts in containers, and later clouds and storage that behave like the real ones."""
+"""The practice world: real hosts in containers, on one machine, with nothing outside it."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from pathlib import Path
 
 from lab.engine import docker, reachable, stop_engine
 from lab.network import remove_network
-from lab.settings import LABEL, Settings
+from lab.settings import LABEL, SCRATCH, Settings, find_settings
 from lab.shell import run
 
 
 def remove_lab(settings: Settings, *, everything: bool) -> None:
-    """Removes hosts, disks and network; with `everything` also images, store, state and an engine we started."""
+    """Removes hosts, disks and network; with `everything` also images, store, state and our engine."""
     if reachable():
         remove_labelled("container", settings.label)
         remove_labelled("volume", settings.label)
@@ -23,7 +25,16 @@ def remove_lab(settings: Settings, *, everything: bool) -> None:
     shutil.rmtree(settings.state / "hosts", ignore_errors=True)
     if everything:
         stop_engine(settings)
+        remove_scratch()
         shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def remove_scratch() -> None:
+    """Removes what killed image builds left in the temporary folder; never follows a mount."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
+        owner = folder.name.removeprefix(SCRATCH).split("-")[0]
+        if not Path("/proc", owner).exists():
+            run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
 
 
 def remove_labelled(kind: str, label: str) -> None:
@@ -37,7 +48,9 @@ def remove_labelled(kind: str, label: str) -> None:
 def remove_shared() -> None:
     """Removes the prepared store and the images, unless another clone's lab on this machine uses them."""
     if docker("ps", "-a", "-q", "--filter", f"label={LABEL}"):
-        owners = docker("ps", "-a", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}').split()
+        owners = docker(
+            "ps", "-a", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}'
+        ).split()
         if any(owner != "store" for owner in owners):
             return
     remove_labelled("container", f"{LABEL}=store")
@@ -45,3 +58,7 @@ def remove_shared() -> None:
     images = set(docker("image", "ls", "-a", "--filter", f"label={LABEL}", "--format", "{{.ID}}").split())
     if images:
         run(["docker", "image", "rm", "-f", *sorted(images)], check=False)
+
+
+if __name__ == "__main__":
+    remove_lab(find_settings(), everything=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import cleanup, hosts, staging
+from lab.engine import stop_engine
 from lab.progress import Progress
 from lab.settings import DEFAULT_HOSTS, Settings, find_settings, refuse_cloud_credentials
 from lab.ssh import ssh_command
@@ -26,23 +27,34 @@ def settings_after_checks() -> Settings:
 
 @app.command()
 def up(
-    names: Annotated[str, typer.Option("--hosts", help="Host names, separated by commas.")] = ",".join(DEFAULT_HOSTS),
+    names: Annotated[str, typer.Option("--hosts", help="Host names, separated by commas.")] = ",".join(
+        DEFAULT_HOSTS
+    ),
+    fresh: Annotated[bool, typer.Option("--fresh", help="New machines, also where hosts are there.")] = False,
 ) -> None:
     """Stage the lab: engine, images, hosts. Does only what is missing."""
     progress = Progress()
-    facts = staging.up(settings_after_checks(), [name for name in names.split(",") if name], progress)
+    wanted = [name for name in names.split(",") if name]
+    facts = staging.up(settings_after_checks(), wanted, progress, fresh=fresh)
     progress.say("lab", f"ready: {', '.join(facts.hosts)}", progress.total())
 
 
 @app.command()
 def down(
-    everything: Annotated[bool, typer.Option("--all", help="Also images, prepared store, keys and our engine.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also images, prepared store, keys and our engine.")
+    ] = False,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Also stop the engine, if the lab started it.")
+    ] = False,
 ) -> None:
     """Throw the hosts and their disks away; images stay for the next time."""
     settings = settings_after_checks()
     progress = Progress()
     with staging.locked(settings):
         cleanup.remove_lab(settings, everything=everything)
+        if engine:
+            stop_engine(settings)
     progress.say("lab", "removed" if everything else "hosts removed", progress.total())
 
 
@@ -73,7 +85,7 @@ def shell(host: HostName) -> None:
     settings = settings_after_checks()
     _, found = staging.find_host(settings, host)
     command = ssh_command(settings, found.ip)
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606 - argument list, no shell
 
 
 @app.command()
@@ -84,7 +96,7 @@ def reset(host: Annotated[str, typer.Argument(metavar="[HOST]", help="Default: e
     names = [host] if host else list(staging.staged(settings).hosts)
     for name in names:
         staging.find_host(settings, name)
-    staging.reset(settings, names, progress)
+    staging.up(settings, names, progress, fresh=True)
     progress.say("lab", f"fresh: {', '.join(names)}", progress.total())
 
 

@@ -75,7 +75,10 @@ def _judge(demo: Demo, result: Run) -> None:
 def _judge_second(demo: Demo, result: Run) -> None:
     demo.claim(_changes(result) == 0, f"the second converge changed {_changes(result)} things")
     for report in result.reports:
-        demo.claim(report["commands"] <= 10, f"the second converge sent {report['commands']} commands to {report['host']}")
+        demo.claim(
+            report["commands"] <= 10,
+            f"the second converge sent {report['commands']} commands to {report['host']}",
+        )
 
 
 def _result(demo: Demo) -> int:
@@ -85,6 +88,8 @@ def _result(demo: Demo) -> int:
             console.print(f"[red]does not hold:[/red] {sentence}", highlight=False, soft_wrap=True)
         console.print("[bold red]RESULT a claim failed.[/bold red]")
         return 1
-    console.print(f"[bold green]RESULT all claims held.[/bold green]  Real: {REAL}.", highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold green]RESULT all claims held.[/bold green]  Real: {REAL}.", highlight=False, soft_wrap=True
+    )
     console.print(f"Stand-ins: {STAND_INS}.", highlight=False, soft_wrap=True)
     return 0

@@ -26,7 +26,9 @@ def ensure_engine(settings: Settings) -> str:
     Raises LabError with the one thing to do where neither is possible.
     """
     if shutil.which("docker") is None:
-        raise LabError("Docker is not installed: run scripts/bootstrap.sh as root, or install Docker and try again")
+        raise LabError(
+            "Docker is not installed: run scripts/bootstrap.sh as root, or install Docker and try again"
+        )
     if reachable():
         refuse_rootless()
         return "running"
@@ -49,7 +51,9 @@ def reachable() -> bool:
 def refuse_rootless() -> None:
     options = docker("info", "-f", "{{.SecurityOptions}}")
     if "rootless" in options or "userns" in options:
-        raise LabError("the lab needs an ordinary Docker engine, and this one is rootless: DOCKER_CONTEXT chooses another")
+        raise LabError(
+            "the lab needs an ordinary Docker engine, not a rootless one: DOCKER_CONTEXT chooses it"
+        )
 
 
 def explain_unreachable() -> str:
@@ -77,7 +81,9 @@ def wait_until_reachable(settings: Settings) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not reachable():
         if time.monotonic() > deadline:
-            raise LabError(f"the Docker engine did not start within {START_SECONDS} s; see {settings.state}/engine.log")
+            raise LabError(
+                f"the Docker engine did not start within {START_SECONDS} s; see {settings.state}/engine.log"
+            )
         time.sleep(0.2)
 
 

@@ -1,4 +1,4 @@
-"""Hosts: containers that behave like servers. They are made and broken with Docker, and talked to over SSH only."""
+"""Hosts: containers that behave like servers. Docker makes and breaks them, SSH talks to them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def create_command(settings: Settings, name: str, host: HostFacts, gateway: str,
         "docker", "create", "--name", host.container, "--hostname", name,
         "--label", settings.label,
         "--network", settings.network, "--ip", host.ip, "--network-alias", name, "--dns", gateway,
-        "--cgroupns", "private", "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
+        "--cgroupns", "private",
+        "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
         "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
         "--security-opt", "label=disable", "--security-opt", "systempaths=unconfined",
-        "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/tmp:exec,mode=1777",
+        "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/tmp:exec,mode=1777",  # noqa: S108
         "--volume", f"{settings.volume(name)}:/var/lib/docker",
         "--stop-signal", "SIGRTMIN+3", "--env", f"LAB_GATEWAY={gateway}",
         image, "/usr/lib/lab-init",
@@ -41,8 +42,10 @@ def state_of(container: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else "absent"
 
 
-def create(settings: Settings, name: str, host: HostFacts, gateway: str, image: str, store: str | None) -> None:
-    """Makes a host with fresh disks: an empty root and a copy of the prepared Docker store, if there is one."""
+def create(
+    settings: Settings, name: str, host: HostFacts, gateway: str, image: str, store: str | None
+) -> None:
+    """Makes a host with fresh disks: an empty root and a copy of the prepared Docker store, if any."""
     destroy(settings, name)
     volume = settings.volume(name)
     docker("volume", "create", "--label", settings.label, volume)
@@ -54,7 +57,9 @@ def create(settings: Settings, name: str, host: HostFacts, gateway: str, image: 
 
 def copy_volume(source: str, target: str, image: str) -> None:
     mounts = ["--volume", f"{source}:/from:ro", "--volume", f"{target}:/to"]
-    docker("run", "--rm", "--network", "none", *mounts, image, "cp", "-a", "--reflink=auto", "/from/.", "/to/")
+    docker(
+        "run", "--rm", "--network", "none", *mounts, image, "cp", "-a", "--reflink=auto", "/from/.", "/to/"
+    )
 
 
 def host_key(settings: Settings, name: str) -> Path:
@@ -91,7 +96,11 @@ def start(container: str) -> None:
     if state_of(container) == "exited":
         status = docker("inspect", "-f", "{{.State.ExitCode}}", container)
         words = run(["docker", "logs", "--tail", "3", container]).stderr.strip()
-        hint = " (this engine does not let a container mount its own cgroup tree)" if status == str(NO_CGROUP) else ""
+        hint = (
+            " (this engine does not let a container mount its own cgroup tree)"
+            if status == str(NO_CGROUP)
+            else ""
+        )
         raise LabError(f"the host {container} stopped at once, exit status {status}{hint}: {words}")
 
 

@@ -1,6 +1,6 @@
 """Builds the application images the catalogue's Compose files name, from the definitions in lab/images.
 
-Where no image can be pulled, every application is a thin layer on one shared base, under the real image's name.
+Where no image can be pulled, every application is a thin layer on one shared base, named like the real one.
 Here they are tagged below `understudy-lab/`, so that an image of the same name on the owner's own machine
 stays what it is; the prepared Docker store of a lab host holds them under their real names.
 """
@@ -84,12 +84,16 @@ def load_definitions(path: Path) -> dict[str, str]:
 def choose_definition(reference: str, user: str, definitions: dict[str, str]) -> str:
     """The Dockerfile for the image; BadInput names service and image when there cannot be one."""
     if "@" in reference:
-        raise BadInput(f"{user}: the lab builds its images, so it cannot have {reference} by digest: name it by tag")
+        raise BadInput(
+            f"{user}: the lab builds its images, so it cannot have {reference} by digest: name it by tag"
+        )
     if "$" in reference:
         raise BadInput(f"{user}: the lab needs the plain name of the image, not {reference}")
     name = bare_name(reference)
     if name not in definitions:
-        raise BadInput(f"{user}: the lab has no definition for the image {reference}: add {name} to lab/images/images.yaml")
+        raise BadInput(
+            f"{user}: the lab cannot build the image {reference}: add {name} to lab/images/images.yaml"
+        )
     return definitions[name]
 
 
@@ -157,5 +161,17 @@ def ensure_image(image: AppImage) -> bool:
         return False
     labels = ["--label", f"{LABEL}=image", "--label", f"{KEY_LABEL}={image.key}"]
     arguments = ["--build-arg", f"BASE={APP_BASE.tag}", "--build-arg", f"IMAGE={image.reference}"]
-    docker("build", "-q", "--network", "none", "--pull=false", *labels, *arguments, "-t", image.tag, "-", stdin=image.context)
+    docker(
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "--pull=false",
+        *labels,
+        *arguments,
+        "-t",
+        image.tag,
+        "-",
+        stdin=image.context,
+    )
     return True

@@ -32,7 +32,9 @@ def knows_cgroup2(filesystems: str) -> bool:
 def require_cgroup2() -> str:
     """The cgroup layout of this machine; LabError when systemd could not run in a container at all."""
     if not knows_cgroup2(Path("/proc/filesystems").read_text()):
-        raise LabError("this kernel has no cgroup v2, which the systemd of a lab host needs: use Linux 4.5 or newer")
+        raise LabError(
+            "this kernel has no cgroup v2, which the systemd of a lab host needs: use Linux 4.5 or newer"
+        )
     return cgroup_layout(Path("/proc/mounts").read_text())
 
 
@@ -42,7 +44,9 @@ def free_subnet(taken: Iterable[str]) -> str:
     for candidate in CANDIDATES:
         if not any(candidate.version == other.version and candidate.overlaps(other) for other in used):
             return str(candidate)
-    raise LabError("no private network is free for the lab: set LAB_SUBNET to a free one, such as 10.99.77.0/24")
+    raise LabError(
+        "no private network is free for the lab: set LAB_SUBNET to a free one, such as 10.99.77.0/24"
+    )
 
 
 def _is_network(text: str) -> bool:

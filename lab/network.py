@@ -14,7 +14,14 @@ from lab.shell import run
 
 def network_subnet(settings: Settings) -> str | None:
     """The subnet of the lab's network, or None when it is not there."""
-    command = ["docker", "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}}{{end}}", settings.network]
+    command = [
+        "docker",
+        "network",
+        "inspect",
+        "-f",
+        "{{range .IPAM.Config}}{{.Subnet}}{{end}}",
+        settings.network,
+    ]
     done = run(command, check=False)
     return done.stdout.strip() or None if done.returncode == 0 else None
 
@@ -22,7 +29,11 @@ def network_subnet(settings: Settings) -> str | None:
 def taken_networks() -> list[str]:
     """Every network this machine routes to and every subnet Docker has given away."""
     ids = docker("network", "ls", "-q").split()
-    subnets = docker("network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *ids).split() if ids else []
+    subnets = (
+        docker("network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *ids).split()
+        if ids
+        else []
+    )
     return subnets + routed_networks(Path("/proc/net/route").read_text())
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.engine import docker
-from lab.settings import LABEL
+from lab.settings import LABEL, SCRATCH
 from lab.shell import LabError, run
 
 SUITE = "trixie"
@@ -38,7 +38,8 @@ class Root:
 
     @property
     def tag(self) -> str:
-        return f"{self.name}:{recipe_hash([HERE / folder for folder in self.folders])}"
+        command = mmdebstrap_command(self, Path("recipe"))
+        return f"{self.name}:{recipe_hash([HERE / folder for folder in self.folders], command)}"
 
     def package_names(self) -> list[str]:
         return (HERE / self.packages).read_text().split()
@@ -49,12 +50,14 @@ APP_BASE = Root("understudy-lab-app-base", ("appbase",), "appbase/packages.txt",
 
 
 def recipe_files(folders: list[Path]) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return sorted(
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    )
 
 
-def recipe_hash(folders: list[Path]) -> str:
-    """12 hex digits over names, modes and contents of every file of the recipe, and over this builder."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
+def recipe_hash(folders: list[Path], command: list[str]) -> str:
+    """12 hex digits over names, modes and contents of every file of the recipe, and over how it is built."""
+    digest = hashlib.sha256("\0".join(command).encode())
     for path in recipe_files(folders):
         executable = os.access(path, os.X_OK)
         digest.update(f"\0{path.parent.name}/{path.name}\0{executable}\0".encode() + path.read_bytes())
@@ -80,8 +83,8 @@ def ensure_root(root: Root) -> bool:
 @contextmanager
 def gathered_recipe(root: Root) -> Iterator[Path]:
     """The recipe's files in one temporary folder: the first folder's on top, others below by name."""
-    with tempfile.TemporaryDirectory(prefix="understudy-lab-") as scratch:
-        os.chmod(scratch, 0o755)  # apt reads it without root's rights
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as scratch:
+        os.chmod(scratch, 0o755)  # noqa: S103 - apt reads it without root's rights
         target = Path(scratch) / "recipe"
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(HERE / root.folders[0], target, ignore=ignore)
@@ -121,7 +124,11 @@ def build_with_mmdebstrap(root: Root, recipe: Path) -> None:
 
 def mmdebstrap_command(root: Root, recipe: Path) -> list[str]:
     options = [f"--dpkgopt=path-exclude={path}" for path in LEAVE_OUT]
-    hooks = [f'copy-in "{recipe}" /tmp', 'chroot "$1" sh /tmp/recipe/customize.sh /tmp/recipe', 'rm -rf "$1/tmp/recipe"']
+    hooks = [
+        f'copy-in "{recipe}" /tmp',
+        'chroot "$1" sh /tmp/recipe/customize.sh /tmp/recipe',
+        'rm -rf "$1/tmp/recipe"',
+    ]
     return [
         "mmdebstrap",
         "--quiet",
@@ -139,7 +146,11 @@ def import_root(root: Root, tag: str, maker: subprocess.Popen[bytes]) -> None:
     changes = [f'CMD ["{root.command}"]', f"LABEL {LABEL}=image"]
     flags = [flag for change in changes for flag in ("--change", change)]
     done = subprocess.run(
-        ["docker", "import", *flags, "-", tag], stdin=maker.stdout, capture_output=True, text=True, check=False
+        ["docker", "import", *flags, "-", tag],
+        stdin=maker.stdout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0 and maker.poll() in (None, 0):
         raise LabError(f"the engine refused the image {root.name}: {done.stderr.strip()}")
@@ -148,7 +159,7 @@ def import_root(root: Root, tag: str, maker: subprocess.Popen[bytes]) -> None:
 def last_error(output: bytes) -> str:
     lines = output.decode(errors="replace").strip().splitlines()
     errors = [line for line in lines if line.startswith("E:")]
-    return (errors or lines or ["no message"])[0]
+    return errors[0] if errors else (lines or ["no message"])[-1][:200]
 
 
 def build_from_registry(root: Root, recipe: Path) -> None:
@@ -159,7 +170,7 @@ def build_from_registry(root: Root, recipe: Path) -> None:
     if done.returncode != 0:
         raise LabError(
             f"{root.name} cannot be built: as root on Debian or Ubuntu install mmdebstrap, elsewhere make "
-            f"debian:{SUITE} available to Docker ({(done.stderr.strip().splitlines() or ['no message'])[-1]})"
+            f"debian:{SUITE} available to Docker ({last_error((done.stdout + done.stderr).encode())})"
         )
 
 

@@ -20,6 +20,7 @@ CLOUD_CREDENTIALS = (
 )
 DEFAULT_HOSTS = ("lemongrab", "standby")
 PRIMARY = "lemongrab"
+SCRATCH = "understudy-lab-"  # temporary folders: this, the process id, a dash, anything
 LABEL = "understudy.lab"  # every container, volume, network and image of any lab carries it
 
 
@@ -73,6 +74,10 @@ def find_settings() -> Settings:
 def refuse_cloud_credentials(environment: dict[str, str]) -> None:
     """Raises Refused when a credential of a real cloud account could reach the lab."""
     found = [name for name in CLOUD_CREDENTIALS if environment.get(name)]
-    found += sorted(name for name in environment if name.startswith("CF_") and name not in found and environment[name])
+    found += sorted(
+        name for name in environment if name.startswith("CF_") and name not in found and environment[name]
+    )
     if found:
-        raise Refused(f"the lab does not run beside real cloud credentials: unset {', '.join(found)} and try again")
+        raise Refused(
+            f"the lab does not run beside real cloud credentials: unset {', '.join(found)} and try again"
+        )

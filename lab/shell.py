@@ -27,7 +27,9 @@ def run(argv: Sequence[str], *, stdin: str | bytes = b"", timeout: float = 600, 
         raise LabError(f"the program {argv[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"`{short(argv)}` did not finish within {timeout:.0f} s") from error
-    done = Done(argv, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace"))
+    done = Done(
+        argv, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace")
+    )
     if check and done.returncode != 0:
         raise LabError(f"`{short(argv)}` failed: {reason(done)}")
     return done

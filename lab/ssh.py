@@ -55,18 +55,33 @@ def ssh_command(settings: Settings, address: str, *, terminal: bool = False) -> 
         "ServerAliveCountMax": "3",
     }
     flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
-    return ["ssh", "-F", "none", *flags, "-i", str(settings.key), *(["-t"] if terminal else []), f"root@{address}"]
+    return [
+        "ssh",
+        "-F",
+        "none",
+        *flags,
+        "-i",
+        str(settings.key),
+        *(["-t"] if terminal else []),
+        f"root@{address}",
+    ]
 
 
 def on_host(
-    settings: Settings, address: str, command: str, *, stdin: str = "", timeout: float = 600, check: bool = True
+    settings: Settings,
+    address: str,
+    command: str,
+    *,
+    stdin: str = "",
+    timeout: float = 600,
+    check: bool = True,
 ) -> Done:
     """Runs a shell command as root on the host; `timeout` is in seconds."""
     return run([*ssh_command(settings, address), command], stdin=stdin, timeout=timeout, check=check)
 
 
 def wait_for_ssh(settings: Settings, address: str) -> None:
-    """Returns once a login works; LabError after SSHD_SECONDS, or at once when the host key is not the pinned one."""
+    """Returns once a login works; LabError after SSHD_SECONDS, at once for a wrong host key."""
     deadline = time.monotonic() + SSHD_SECONDS
     while True:
         done = on_host(settings, address, "true", check=False, timeout=CONNECT_SECONDS * 4)

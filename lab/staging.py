@@ -1,4 +1,4 @@
-"""Stages the practice world. Every step looks at what is there first, so a killed `up` goes on where it was."""
+"""Stages the practice world. Every step looks at what is there, so a killed `up` goes on where it was."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab import hosts, ssh
-from lab.engine import describe, docker, ensure_engine
+from lab.engine import ensure_engine
 from lab.facts import Facts, HostFacts, place_host, read_facts, write_facts
+from lab.images_build import wanted_images
 from lab.machine import require_cgroup2
 from lab.network import ensure_network
 from lab.progress import Progress
-from lab.roots import APP_BASE, HOST, Root, ensure_root, recipe_hash
+from lab.roots import APP_BASE, HOST, Root, ensure_root
 from lab.settings import Settings
-from lab.shell import LabError, run
+from lab.shell import LabError
 from lab.store import ensure_store
-
-ON = ("running",)
-OFF = ("exited",)
 
 
 @contextmanager
@@ -34,16 +32,22 @@ def locked(settings: Settings) -> Iterator[None]:
         yield
 
 
-def up(settings: Settings, names: Sequence[str], progress: Progress) -> Facts:
-    """Brings the named hosts up and returns what is staged; nothing is done twice."""
+def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: bool = False) -> Facts:
+    """Brings the named hosts up and returns what is staged; nothing is done twice.
+
+    With `fresh` the named hosts are replaced by new machines: empty disks, new host keys, the same addresses.
+    """
     with locked(settings):
+        images = wanted_images(settings.root)
         layout = require_cgroup2()
         with progress.step("engine", f"ready (cgroups: {layout})"):
             ensure_engine(settings)
         ensure_roots(progress)
-        store = ensure_store(settings, progress)
+        store = ensure_store(images, progress)
         facts = ensure_facts(settings)
         ssh.make_key(settings.key, "understudy-lab")
+        for name in names if fresh else ():
+            hosts.destroy(settings, name)
         ensure_hosts(settings, facts, names, store, progress)
         return facts
 
@@ -78,8 +82,16 @@ def ensure_hosts(
         hosts.renew_host_key(settings, name)
     pin_all(settings, facts)
     write_facts(settings, facts)
-    for name in names:
-        bring_up(settings, facts, name, store if name in fresh else None, name in fresh, progress)
+
+    def bring_up(name: str) -> None:
+        host = facts.hosts[name]
+        with progress.step(name, f"{host.role} at {host.ip}"):
+            if name in fresh:
+                hosts.create(settings, name, host, facts.gateway, HOST.tag, store)
+            switch_on(settings, host)
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(bring_up, names))
 
 
 def was_made(host: HostFacts) -> bool:
@@ -96,16 +108,6 @@ def pin_all(settings: Settings, facts: Facts) -> None:
     ssh.pin_host_keys(settings, keys)
 
 
-def bring_up(
-    settings: Settings, facts: Facts, name: str, store: str | None, fresh: bool, progress: Progress
-) -> None:
-    host = facts.hosts[name]
-    with progress.step(name, f"{host.role} at {host.ip}"):
-        if fresh:
-            hosts.create(settings, name, host, facts.gateway, HOST.tag, store)
-        switch_on(settings, host)
-
-
 def switch_on(settings: Settings, host: HostFacts) -> None:
     """Starts (or unpauses) the host and waits until systemd has started everything on it."""
     state = hosts.state_of(host.container)
@@ -115,14 +117,6 @@ def switch_on(settings: Settings, host: HostFacts) -> None:
         hosts.start(host.container)
     ssh.wait_for_ssh(settings, host.ip)
     ssh.wait_for_boot(settings, host.ip)
-
-
-def reset(settings: Settings, names: Sequence[str], progress: Progress) -> Facts:
-    """Replaces the named hosts by new machines: fresh disks, new host keys, the same addresses."""
-    staged(settings)
-    for name in names:
-        hosts.destroy(settings, name)
-    return up(settings, names, progress)
 
 
 def staged(settings: Settings) -> Facts:

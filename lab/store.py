@@ -1,4 +1,4 @@
-"""The prepared Docker store: /var/lib/docker with every application image loaded, copied into each new host."""
+"""The prepared Docker store: /var/lib/docker with all application images, copied into each new host."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import subprocess
 from dataclasses import dataclass
 
 from lab.engine import docker
-from lab.images_build import AppImage, ensure_images, wanted_images
+from lab.images_build import AppImage, ensure_images
 from lab.progress import Progress
 from lab.roots import HOST
-from lab.settings import LABEL, Settings
+from lab.settings import LABEL
 from lab.shell import LabError, run
 
 CONTENT_LABEL = f"{LABEL}.content"
 OWNER = f"{LABEL}=store"
 KEPT = 2  # the present store and the one before, so that going back to yesterday's commit is cheap
 
-# Runs in a throw-away host: fills the volume at /var/lib/docker with the images that arrive on standard input.
-# Arguments: LAB_NAME=REAL_NAME to load and rename, or =REAL_NAME to drop. Identities of an engine are left out.
+# Runs in a throw-away host: fills the volume at /var/lib/docker with the images on standard input.
+# Arguments: LAB_NAME=REAL_NAME to load and rename, or =REAL_NAME to drop. What identifies an engine goes.
 FILL = """
 set -eu
 apt-get -qq update
@@ -51,20 +51,19 @@ rm -rf engine-id network containerd tmp runtimes
 
 @dataclass(frozen=True)
 class Store:
-    """A complete store: its volume (also the name of the container that marks it complete) and its content."""
+    """A complete store: its volume (the container that marks it complete has the same name) and content."""
 
     name: str
     content: dict[str, str]  # real image name -> AppImage.key
 
 
 def store_name(images: list[AppImage]) -> str:
-    text = HOST.tag + "".join(f"\\0{image.reference}={image.key}" for image in images)
+    text = HOST.tag + "".join(f"\0{image.reference}={image.key}" for image in images)
     return "understudy-lab-store-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def ensure_store(settings: Settings, progress: Progress) -> str | None:
-    """Builds images and store as far as they are not there; returns the store's volume, None without images."""
-    images = wanted_images(settings.root)
+def ensure_store(images: list[AppImage], progress: Progress) -> str | None:
+    """Builds what is missing of images and store; returns the store's volume, None without images."""
     if not images:
         return None
     ensure_images(images, progress)
@@ -95,10 +94,24 @@ def build_store(name: str, images: list[AppImage], previous: Store | None) -> No
     old = previous.content if previous else {}
     if previous:
         mounts = ["-v", f"{previous.name}:/from:ro", "-v", f"{name}:/to"]
-        docker("run", "--rm", "--network", "none", *mounts, HOST.tag, "cp", "-a", "--reflink=auto", "/from/.", "/to/")
+        docker(
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            *mounts,
+            HOST.tag,
+            "cp",
+            "-a",
+            "--reflink=auto",
+            "/from/.",
+            "/to/",
+        )
     changed = [image for image in images if old.get(image.reference) != image.key]
     dropped = sorted(old.keys() - {image.reference for image in images})
-    pairs = [f"={reference}" for reference in dropped] + [f"{image.tag}={image.reference}" for image in changed]
+    pairs = [f"={reference}" for reference in dropped] + [
+        f"{image.tag}={image.reference}" for image in changed
+    ]
     fill(name, [image.tag for image in changed], pairs)
     content = json.dumps({image.reference: image.key for image in images})
     mark = ["--label", OWNER, "--label", f"{CONTENT_LABEL}={content}", "-v", f"{name}:/var/lib/docker"]
@@ -117,10 +130,14 @@ def fill_command(name: str, pairs: list[str]) -> list[str]:
 def fill(name: str, tags: list[str], pairs: list[str]) -> None:
     """Streams the tagged images from this machine's engine into the store's."""
     if not tags:  # nothing to load, only names to drop: an empty tar is what `docker load` refuses
-        raise_if_failed(subprocess.run(fill_command(name, pairs), input=bytes(1024), capture_output=True, check=False))
+        raise_if_failed(
+            subprocess.run(fill_command(name, pairs), input=bytes(1024), capture_output=True, check=False)
+        )
         return
     with subprocess.Popen(["docker", "save", *tags], stdout=subprocess.PIPE) as saver:
-        filled = subprocess.run(fill_command(name, pairs), stdin=saver.stdout, capture_output=True, check=False)
+        filled = subprocess.run(
+            fill_command(name, pairs), stdin=saver.stdout, capture_output=True, check=False
+        )
         if saver.stdout:
             saver.stdout.close()
     raise_if_failed(filled)
@@ -131,7 +148,9 @@ def fill(name: str, tags: list[str], pairs: list[str]) -> None:
 def raise_if_failed(filled: subprocess.CompletedProcess[bytes]) -> None:
     if filled.returncode != 0:
         lines = filled.stderr.decode(errors="replace").strip().splitlines()
-        raise LabError(f"the prepared Docker store could not be filled: {lines[-1] if lines else 'no message'}")
+        raise LabError(
+            f"the prepared Docker store could not be filled: {lines[-1] if lines else 'no message'}"
+        )
 
 
 def remove_old_stores(stores: list[Store]) -> None:

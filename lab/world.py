@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from understudy.catalog import Source, load_catalog
-from understudy.secrets import Store
+from understudy.secrets import Store, init
 
 FOLDER = Path(".lab")
 SECRETS = FOLDER / "secrets"
@@ -26,18 +26,30 @@ def use_lab_key() -> None:
 def prepare_secrets() -> None:
     """Make every secret the catalogue declares and the lab has not: random ones, and a tunnel token."""
     use_lab_key()
-    SECRETS.mkdir(parents=True, exist_ok=True)
-    store = Store(SECRETS)
-    store.init()
+    folder = SECRETS
+    folder.mkdir(parents=True, exist_ok=True)
+    init(folder)
+    store = Store(folder)
     catalog = load_catalog(Source(Path("services"), (OVERLAY,), {"DOMAIN": "example.org", "TZ": "Etc/UTC"}))
+    store.ensure_all({service.name: service.secrets for service in catalog})
     for service in catalog:
-        if service.secrets:
-            store.ensure(service.name, service.secrets, given=_given(service.name))
+        from_outside = [
+            name for name, spec in service.secrets.items() if spec.generate == "none" and not spec.optional
+        ]
+        if from_outside:
+            store.add(service.name, {name: outside_value(name) for name in from_outside})
 
 
-def _given(service: str) -> dict[str, str]:
-    """Values that would come from the outside world: Cloudflare hands out the tunnel's token."""
-    if service != "cloudflared":
-        return {}
-    parts = {"a": secrets.token_hex(16), "t": str(uuid.uuid4()), "s": base64.b64encode(secrets.token_bytes(32)).decode()}
-    return {"TUNNEL_TOKEN": base64.b64encode(json.dumps(parts).encode()).decode()}
+def outside_value(name: str) -> str:
+    """What somebody else would hand out: a tunnel token in Cloudflare's form, else a value nobody else has."""
+    return tunnel_token() if name == "TUNNEL_TOKEN" else f"lab-{secrets.token_urlsafe(24)}"
+
+
+def tunnel_token() -> str:
+    """A token of the form Cloudflare hands out: base64 of account, tunnel id and secret."""
+    parts = {
+        "a": secrets.token_hex(16),
+        "t": str(uuid.uuid4()),
+        "s": base64.b64encode(secrets.token_bytes(32)).decode(),
+    }
+    return base64.b64encode(json.dumps(parts).encode()).decode()

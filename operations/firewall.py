@@ -20,6 +20,8 @@ def closed() -> Commands:
     """Load the ruleset that is on disk, prove a new connection, keep it; or go back."""
     session = of(host)
     if not session.desired.settings.parts.firewall:
+        if _was_ours(session):
+            yield run(session, remove)
         host.noop("the firewall is not ours")
         return
     if _applied(session):
@@ -48,6 +50,18 @@ def load(session: Session) -> None:
     shell(session, firewall.disarm_command(), "the firewall was not confirmed", timeout=60)
     session.agent("settle", {"done": ["nftables"]}, timeout=60)
     session.record("firewall", ["loaded"])
+
+
+def _was_ours(session: Session) -> bool:
+    return firewall.CONFIRMED in session.survey().get("programs", {}) and (
+        session.survey()["programs"][firewall.CONFIRMED].get("kind") == "file"
+    )
+
+
+def remove(session: Session) -> None:
+    """The part was switched off: our table and its unit go, everything else stays."""
+    shell(session, firewall.remove_command(), "our firewall table could not be removed", timeout=60)
+    session.record("firewall", ["removed"])
 
 
 _kept: list[Any] = []

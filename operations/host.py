@@ -7,7 +7,7 @@ import shlex
 from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 
-from .. import preflight
+from .. import baseline, preflight
 from ..errors import UnderstudyError
 from . import lock
 from .session import Commands, Session, guarded, of, refuse, run
@@ -30,7 +30,7 @@ def checked() -> Commands:
     """Stop before anything changes when the host cannot take the change or it could cost data."""
     session = of(host)
     survey = session.survey()
-    problems = preflight.problems(session.desired, survey)
+    problems = preflight.problems(session.desired, survey) + _lockout(session)
     if problems:
         raise UnderstudyError("\n".join(problems))
     files = session.changes().files
@@ -38,6 +38,15 @@ def checked() -> Commands:
     host.noop("the host can take this change")
     return
     yield
+
+
+def _lockout(session: Session) -> list[str]:
+    """Hardening sshd while we come in with a password would lock the owner out."""
+    settings = session.desired.settings
+    if not settings.parts.ssh_hardening:
+        return []
+    password = bool(session.host.data.get("ssh_password"))
+    return baseline.connection_faults(settings, password=password, key_present=not password)
 
 
 @operation()
@@ -99,5 +108,3 @@ def shell(session: Session, command: str, problem: str, timeout: int) -> list[st
         errors = [line for line in lines if line.startswith(("E:", "error", "Error"))]
         raise UnderstudyError(f"{problem}: {(errors or lines or ['no output'])[-1].strip()}")
     return list(output.stdout_lines)
-
-

@@ -27,7 +27,7 @@ def command(holder: str) -> str:
     inner = f"printf %s {shlex.quote(holder)} > {PATH}.holder; echo held; exec cat > /dev/null"
     return (
         f"umask 077; mkdir -p /run/understudy; flock --nonblock --conflict-exit-code 75 {PATH} sh -c {shlex.quote(inner)} "
-        f'|| {{ code=$?; [ $code = 75 ] && cat {PATH}.holder; exit $code; }}'
+        f"|| {{ code=$?; [ $code = 75 ] && cat {PATH}.holder; exit $code; }}"
     )
 
 
@@ -44,14 +44,18 @@ def take(session: Session) -> None:
     try:
         line = stdout.readline().strip()
     except TimeoutError as error:
-        raise UnderstudyError(f"{session.host.name}: the lock of the host did not answer within {TIMEOUT:.0f} s") from error
+        raise UnderstudyError(
+            f"{session.host.name}: the lock of the host did not answer within {TIMEOUT:.0f} s"
+        ) from error
     if line == "held":
         _channels[session.host.name] = (stdin, stdout, stderr)
         atexit.register(release, session.host.name)
         return
     status = stdout.channel.recv_exit_status()
     if status == 75:
-        raise Refused(f"{session.host.name}: another run holds the host ({line or 'unknown'}): wait for it to end")
+        raise Refused(
+            f"{session.host.name}: another run holds the host ({line or 'unknown'}): wait for it to end"
+        )
     raise UnderstudyError(f"{session.host.name}: could not take the lock: {stderr.read().decode().strip()}")
 
 

@@ -30,7 +30,9 @@ def report(session: Session) -> None:
     problems = preflight.problems(session.desired, survey)
     refused = preflight.refusals(session.desired, survey, changes.files, session.allowed)
     parts = session.desired.settings.parts.switched_on()
-    session.note(role=session.desired.settings.role, parts=parts, count=changes.count(), plan=as_rows(changes))
+    session.note(
+        role=session.desired.settings.role, parts=parts, count=changes.count(), plan=as_rows(changes)
+    )
     session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
     session.note(warnings=[str(fault) for fault in session.desired.catalog.warnings])
     session.write_report()
@@ -43,5 +45,7 @@ def as_rows(changes: HostChanges) -> list[dict[str, Any]]:
     rows += [{"kind": "file", "what": c.path, "why": c.action} for c in changes.files]
     rows += [{"kind": "unit", "what": name, "why": "not enabled and running"} for name in changes.units]
     rows += [{"kind": "stack", "what": c.service, "why": "; ".join(c.reasons)} for c in changes.stacks]
-    rows += [{"kind": "restart", "what": reaction, "why": "its files changed"} for reaction in changes.reactions]
+    rows += [
+        {"kind": "apply", "what": reaction, "why": "its files changed"} for reaction in changes.reactions
+    ]
     return rows

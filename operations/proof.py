@@ -10,6 +10,8 @@ from pyinfra.api import operation
 from ..errors import UnderstudyError
 from .session import Commands, Session, guarded, of
 
+SETTLED_WAIT = 5.0
+
 
 @operation()
 @guarded
@@ -25,8 +27,11 @@ def answered() -> Commands:
 def prove(session: Session) -> None:
     """Run all probes on the host. Raises UnderstudyError naming each service that did not answer as it should."""
     wishes = session.desired.probes
-    longest = max((wish.request["wait"] for wish in wishes), default=0)
-    request = {"probes": [wish.request for wish in wishes], "parallel": 8}
+    # Patience is for what has just been started; on a host left as it was a wrong answer is wrong now.
+    most = float("inf") if any(session.report.get("changed", {}).values()) else SETTLED_WAIT
+    probes = [{**wish.request, "wait": min(most, wish.request["wait"])} for wish in wishes]
+    longest = max((probe["wait"] for probe in probes), default=0)
+    request = {"probes": probes, "parallel": 8}
     results = session.agent("probe", request, timeout=int(longest) + 120)["results"] if wishes else []
     session.note(probes=[_row(wish.service, result) for wish, result in zip(wishes, results, strict=True)])
     failed = [f"{result['name']}: {result['error']}" for result in results if not result["ok"]]

@@ -28,7 +28,9 @@ def command(desired: Desired, service: str) -> str:
         return shlex.join(desired.stacks[service].compose("down", "--remove-orphans"))
     if service in desired.natives:
         return f"systemctl disable --now {shlex.quote(desired.catalog.services[service].unit)}"
-    raise BadInput(f"{desired.settings.name} has no service {service!r}; it has {', '.join(desired.services)}")
+    raise BadInput(
+        f"{desired.settings.name} has no service {service!r}; it has {', '.join(desired.services)}"
+    )
 
 
 def _stop(session: Session, service: str, text: str) -> None:
@@ -41,5 +43,9 @@ def _data(desired: Desired, service: str) -> list[str]:
     """Where the data of a service is, for the owner to read."""
     described = desired.catalog.services[service]
     mounts = [m for c in described.containers.values() for m in c.mounts if not m.read_only and m.source]
-    places = [m.source if m.kind == "bind" else f"volume {described.project}_{m.source}" for m in mounts if m.kind != "tmpfs"]
+    places = [
+        m.source if m.kind == "bind" else f"volume {described.project}_{m.source}"
+        for m in mounts
+        if m.kind != "tmpfs"
+    ]
     return sorted({*places, *(described.block.native.writable if described.block.native else [])})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec
@@ -26,7 +26,7 @@ from ..errors import Refused, UnderstudyError
 from ..preflight import Allowances
 
 P = ParamSpec("P")
-Commands = Iterator[PyinfraCommand]
+Commands = Generator[PyinfraCommand, None, None]
 REPORT_VARIABLE = "UNDERSTUDY_REPORT"
 
 
@@ -36,7 +36,7 @@ class Session:
 
     host: Host
     desired: Desired
-    allowed: Allowances = Allowances()
+    allowed: Allowances = field(default_factory=Allowances)
     report: dict[str, Any] = field(default_factory=dict)
     commands: int = 0
     _survey: dict[str, Any] | None = None
@@ -103,7 +103,10 @@ def start(host: Host, desired: Desired) -> Session:
     ``--data overwrite=a,b`` (also ``fresh`` and ``downgrade``) names services the owner allows that for.
     """
     no_delay(host)
-    named = {key: frozenset(filter(None, str(host.data.get(key, "")).split(","))) for key in ("fresh", "overwrite", "downgrade")}
+    named = {
+        key: frozenset(filter(None, str(host.data.get(key, "")).split(",")))
+        for key in ("fresh", "overwrite", "downgrade")
+    }
     _sessions[host.name] = Session(host, desired, Allowances(**named))
     return _sessions[host.name]
 

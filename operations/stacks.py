@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import operation
 
+from ..compare import service_of
 from ..desired import Desired, Stack
 from ..errors import UnderstudyError
 from .session import Commands, Session, guarded, of, run
@@ -33,7 +34,7 @@ def jobs(session: Session) -> list[dict[str, Any]]:
     for name, stack in session.desired.stacks.items():
         steps = commands(session.desired, stack, name in up, by_service.get(name, []))
         if steps:
-            clears = [marker for marker in pending if _service_of(marker.split()[0]) == name]
+            clears = [marker for marker in pending if service_of(marker) == name]
             found.append({"service": name, "argv": steps, "timeout": stack.timeout + 60, "clears": clears})
     return found
 
@@ -42,7 +43,11 @@ def commands(desired: Desired, stack: Stack, up: bool, reactions: list[str]) -> 
     """The Compose commands for one stack, in order; empty when nothing is to be done."""
     steps = []
     if up:
-        steps.append(stack.compose("up", "--detach", "--wait", "--wait-timeout", str(stack.timeout), "--remove-orphans"))
+        steps.append(
+            stack.compose(
+                "up", "--detach", "--wait", "--wait-timeout", str(stack.timeout), "--remove-orphans"
+            )
+        )
     recreated = sorted(r.split("/", 1)[1] for r in reactions if r.startswith("recreate:"))
     if recreated:
         wait = ["--wait", "--wait-timeout", str(stack.timeout)]
@@ -56,20 +61,20 @@ def _reactions_by_service(reactions: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for reaction in reactions:
         if reaction.startswith(("recreate:", "reload:")):
-            found.setdefault(_service_of(reaction), []).append(reaction)
+            found.setdefault(service_of(reaction), []).append(reaction)
     return found
-
-
-def _service_of(reaction: str) -> str:
-    return reaction.partition(":")[2].split("/")[0] if reaction.startswith(("recreate:", "reload:", "stack:")) else ""
 
 
 def bring_up(session: Session) -> None:
     """Run the work level by level. Raises UnderstudyError naming each stack that did not come up and why."""
     work = jobs(session)
     names = {job["service"] for job in work}
-    levels = [level for level in ([n for n in level if n in names] for level in session.desired.levels) if level]
-    needs = {name: [n for n in session.desired.catalog.services[name].block.needs if n in names] for name in names}
+    levels = [
+        level for level in ([n for n in level if n in names] for level in session.desired.levels) if level
+    ]
+    needs = {
+        name: [n for n in session.desired.catalog.services[name].block.needs if n in names] for name in names
+    }
     request = {"stacks": work, "levels": levels, "needs": needs, "parallel": 3}
     answer = session.agent("stacks", request, timeout=sum(job["timeout"] for job in work))
     _report(session, answer)
@@ -79,7 +84,9 @@ def _report(session: Session, answer: dict[str, Any]) -> None:
     failed = []
     for result in answer["results"]:
         if result["rc"] == 0:
-            session.host.log_styled(f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info)
+            session.host.log_styled(
+                f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info
+            )
         else:
             failed.append(f"{result['service']} did not come up: {_reason(result)}")
     session.record("stacks", [result["service"] for result in answer["results"] if result["rc"] == 0])

@@ -64,5 +64,7 @@ def diff(session: Session, change: FileChange, old: bytes) -> list[str]:
         before, after = old.decode(), entry.content.decode()
     except UnicodeDecodeError:
         return [f"(binary: {len(old)} → {len(entry.content)} bytes)"]
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), change.path, change.path, lineterm="", n=2)
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), change.path, change.path, lineterm="", n=2
+    )
     return [mask(session.desired, line) for line in lines]

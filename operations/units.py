@@ -44,7 +44,12 @@ def settle(session: Session) -> None:
     reactions, units = _wanted(session)
     restarts = sorted({r.removeprefix("unit:") for r in reactions if r.startswith("unit:")})
     may_skip = {unit.name for unit in session.desired.units if unit.may_be_skipped}
-    shell(session, command([r for r in reactions if r in SYSTEM_REACTIONS], restarts, units), "could not settle units", 300)
+    shell(
+        session,
+        command([r for r in reactions if r in SYSTEM_REACTIONS], restarts, units),
+        "could not settle units",
+        300,
+    )
     session.agent("settle", {"done": reactions}, timeout=60)
     session.record("restarted", restarts)
     session.record("started", [u for u in units if u not in restarts and u not in may_skip])
@@ -67,5 +72,3 @@ def command(reactions: list[str], restarts: list[str], starts: list[str]) -> str
 
 def _quoted(names: list[str]) -> str:
     return " ".join(shlex.quote(name) for name in names)
-
-

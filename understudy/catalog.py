@@ -66,8 +66,12 @@ def load_catalog(source: Source, strict: bool = False) -> Catalog:
     """Read all services. Errors (with ``strict`` warnings too) raise CatalogError with every fault."""
     catalog, faults = Catalog(), list[Fault]()
     if not source.folder.is_dir():
-        raise CatalogError([Fault("error", source.folder, 0, "", "is not a folder: services are read from there")])
-    for folder in sorted(path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        raise CatalogError(
+            [Fault("error", source.folder, 0, "", "is not a folder: services are read from there")]
+        )
+    for folder in sorted(
+        path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ):
         try:
             service = read_service(folder, source)
         except CatalogError as error:
@@ -95,7 +99,17 @@ def read_service(folder: Path, source: Source) -> Service | None:
     path = block.path or f"{source.stack_root}/{folder.name}"
     model = compose.read(files, path, source.variables) if files else None
     if model is None and block.native is None:
-        raise CatalogError([Fault("error", block_file, 1, "native", "a service without a Compose file needs a native section")])
+        raise CatalogError(
+            [
+                Fault(
+                    "error",
+                    block_file,
+                    1,
+                    "native",
+                    "a service without a Compose file needs a native section",
+                )
+            ]
+        )
     service = Service(folder.name, folder, block, path, model)
     service.recipes = _recipes(service, block_file)
     service.sources = [block_file if block_file.exists() else files[0], *files]
@@ -122,7 +136,9 @@ def _read_block(folder: Path, files: list[Path], overlays: list[Path]) -> Block:
 
 def _validate(data: Any, source: YamlFile, prefix: tuple[str, ...]) -> Block:
     if not isinstance(data, dict):
-        raise CatalogError([Fault("error", source.path, source.line(prefix), ".".join(prefix), "must be a mapping")])
+        raise CatalogError(
+            [Fault("error", source.path, source.line(prefix), ".".join(prefix), "must be a mapping")]
+        )
     partial = dict(data)
     if source.path.name == BLOCK_FILE and isinstance(partial.get("native"), dict):
         partial["native"] = {"exec": "", **partial["native"]}
@@ -133,13 +149,17 @@ def _validate(data: Any, source: YamlFile, prefix: tuple[str, ...]) -> Block:
 
 
 def _recipes(service: Service, block_file: Path) -> dict[str, Recipe]:
-    found = {name: recipe for name, c in service.containers.items() if (recipe := recipe_book.for_image(c.image))}
+    found = {
+        name: recipe for name, c in service.containers.items() if (recipe := recipe_book.for_image(c.image))
+    }
     wanted = service.block.recipe
     if wanted is None:
         return found
     if wanted not in recipe_book.all_recipes():
         message = f"there is no recipe {wanted!r}"
-        raise CatalogError([Fault("error", block_file, 0, "recipe", message, "leave the key out to choose by image name")])
+        raise CatalogError(
+            [Fault("error", block_file, 0, "recipe", message, "leave the key out to choose by image name")]
+        )
     main = next(iter(service.containers), service.name)
     return {main: recipe_book.all_recipes()[wanted], **{k: v for k, v in found.items() if k != main}}
 
@@ -156,7 +176,9 @@ def _shipped(folders: list[Path]) -> dict[str, Path]:
 
 
 def _cycle(catalog: Catalog) -> list[Fault]:
-    known = {name: [n for n in s.block.needs if n in catalog.services] for name, s in catalog.services.items()}
+    known = {
+        name: [n for n in s.block.needs if n in catalog.services] for name, s in catalog.services.items()
+    }
     try:
         TopologicalSorter(known).prepare()
     except CycleError as error:

@@ -36,7 +36,9 @@ def _fault(service: Service, grade: Grade, key: tuple[str | int, ...], message: 
     return Fault(grade, path, source.line(full), ".".join(str(part) for part in key), message, fix)
 
 
-def _in_compose(service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = "") -> Fault:
+def _in_compose(
+    service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = ""
+) -> Fault:
     assert service.compose is not None
     path, line = service.compose.locate(*key)
     return Fault(grade, path, line, ".".join(str(part) for part in key), message, fix)
@@ -45,7 +47,9 @@ def _in_compose(service: Service, grade: Grade, key: tuple[str | int, ...], mess
 def _needs(service: Service, services: Services) -> Iterator[Fault]:
     for name in service.block.needs:
         if name not in services:
-            yield _fault(service, "error", ("needs",), f"there is no service {name!r}", f"known: {', '.join(services)}")
+            yield _fault(
+                service, "error", ("needs",), f"there is no service {name!r}", f"known: {', '.join(services)}"
+            )
 
 
 def _targets(service: Service, services: Services) -> Iterator[Fault]:
@@ -70,7 +74,13 @@ def _probes(service: Service, services: Services) -> Iterator[Fault]:
     for key, probe in probes:
         if probe and not probe.checks_content:
             fix = "add text, json or content_type"
-            yield _fault(service, "warning", key, "the probe looks at the status alone, which an error page can satisfy", fix)
+            yield _fault(
+                service,
+                "warning",
+                key,
+                "the probe looks at the status alone, which an error page can satisfy",
+                fix,
+            )
 
 
 def _database_places(service: Service, services: Services) -> Iterator[Fault]:
@@ -124,8 +134,10 @@ def _images(service: Service, services: Services) -> Iterator[Fault]:
         if not container.image and not container.build:
             yield _in_compose(service, "error", ("services", name), "has neither image nor build")
         elif container.image and parse(container.image).floating:
-            fix = "pin a version, for instance by `understudy import --pin`"
-            yield _in_compose(service, "warning", ("services", name, "image"), f"{container.image} floats", fix)
+            fix = "pin the version that runs now"
+            yield _in_compose(
+                service, "warning", ("services", name, "image"), f"{container.image} floats", fix
+            )
 
 
 def _mounts(service: Service, services: Services) -> Iterator[Fault]:
@@ -134,10 +146,14 @@ def _mounts(service: Service, services: Services) -> Iterator[Fault]:
         for mount in container.mounts:
             if mount.kind == "volume" and not mount.source:
                 key = ("services", name, "volumes")
-                yield _in_compose(service, "warning", key, f"{mount.target} is an anonymous volume (I-16)", "give it a name")
+                yield _in_compose(
+                    service, "warning", key, f"{mount.target} is an anonymous volume (I-16)", "give it a name"
+                )
             elif mount.kind == "volume" and mount.source not in declared:
                 key = ("services", name, "volumes")
-                yield _in_compose(service, "error", key, f"volume {mount.source!r} is not declared", "add it under volumes:")
+                yield _in_compose(
+                    service, "error", key, f"volume {mount.source!r} is not declared", "add it under volumes:"
+                )
 
 
 def _published(service: Service, services: Services) -> Iterator[Fault]:
@@ -165,12 +181,19 @@ def _secret_names(service: Service, services: Services) -> Iterator[Fault]:
     named = list(service.block.secrets_env) + (native.credentials if native else [])
     for name in named:
         if name not in service.secrets:
-            yield _fault(service, "error", ("secrets_env",) if name in service.block.secrets_env else ("native", "credentials"),
-                         f"unknown secret {name!r}", "declare it under secrets:")
+            yield _fault(
+                service,
+                "error",
+                ("secrets_env",) if name in service.block.secrets_env else ("native", "credentials"),
+                f"unknown secret {name!r}",
+                "declare it under secrets:",
+            )
     for label, path in (service.compose.secret_files if service.compose else {}).items():
         base = path.rsplit("/", 1)[-1]
         if path.startswith("/etc/understudy/secrets/") and base not in service.secrets:
-            yield _in_compose(service, "error", ("secrets", label), f"unknown secret {base!r}", "declare it under secrets:")
+            yield _in_compose(
+                service, "error", ("secrets", label), f"unknown secret {base!r}", "declare it under secrets:"
+            )
 
 
 def _unknown_variables(service: Service, variables: Mapping[str, str]) -> Iterator[Fault]:
@@ -199,7 +222,12 @@ def _hostnames(services: Services) -> Iterator[Fault]:
         for index, route in enumerate(service.routes):
             for host in route.host:
                 if host in seen:
-                    yield _fault(service, "error", ("routes", index, "host"), f"hostname {host!r} is also routed by {seen[host]}")
+                    yield _fault(
+                        service,
+                        "error",
+                        ("routes", index, "host"),
+                        f"hostname {host!r} is also routed by {seen[host]}",
+                    )
                 seen[host] = service.name
 
 
@@ -224,5 +252,14 @@ def _ports_of(service: Service) -> Iterator[tuple[int, str, tuple[str | int, ...
 
 
 PER_SERVICE: list[Callable[[Service, Services], Iterator[Fault]]] = [
-    _needs, _targets, _probes, _database_places, _data_paths, _images, _mounts, _published, _literal_passwords, _secret_names,
+    _needs,
+    _targets,
+    _probes,
+    _database_places,
+    _data_paths,
+    _images,
+    _mounts,
+    _published,
+    _literal_passwords,
+    _secret_names,
 ]

@@ -16,7 +16,10 @@ from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
 
 app = typer.Typer(
-    name="understudy", no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False,
+    name="understudy",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
     help="Describe a self-hosted stack once; converge it, prove its backups, keep an understudy ready.",
 )
 app.add_typer(secrets_app, name="secrets", help="Secrets of the services: SOPS files, one a service.")
@@ -38,8 +41,12 @@ def _flags(limit: str, *more: str) -> list[str]:
 
 
 @app.command()
-def plan(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False,
-         exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 4 when changes are pending.")] = False) -> None:
+def plan(
+    inventory: Inventory = PROD,
+    limit: Limit = "",
+    as_json: Json = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 4 when changes are pending.")] = False,
+) -> None:
     """What a converge would change; reads only."""
     _announce("plan", inventory, as_json)
     result = runner.run(inventory, str(runner.DEPLOYS / "plan.py"), {}, _flags(limit), quiet=True)
@@ -59,10 +66,14 @@ def plan(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False,
 
 @app.command()
 def converge(
-    inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False,
+    inventory: Inventory = PROD,
+    limit: Limit = "",
+    as_json: Json = False,
     dry: Annotated[bool, typer.Option("--dry", help="Only show what would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show file differences, secrets masked.")] = False,
-    overwrite: Annotated[str, typer.Option(help="Services whose changed files on the host may be replaced.")] = "",
+    overwrite: Annotated[
+        str, typer.Option(help="Services whose changed files on the host may be replaced.")
+    ] = "",
     fresh: Annotated[str, typer.Option(help="Services that may start empty.")] = "",
     allow_downgrade: Annotated[str, typer.Option(help="Services that may go back to an older version.")] = "",
 ) -> None:
@@ -83,8 +94,11 @@ def converge(
 
 @app.command()
 def retire(
-    service: str, inventory: Inventory = PROD,
-    yes: Annotated[str, typer.Option("--yes", help="The service's name again, to go on without a question.")] = "",
+    service: str,
+    inventory: Inventory = PROD,
+    yes: Annotated[
+        str, typer.Option("--yes", help="The service's name again, to go on without a question.")
+    ] = "",
 ) -> None:
     """Take a service away: route, monitor, units and containers go, the data stays."""
     _announce("retire", inventory)
@@ -95,9 +109,16 @@ def retire(
 
 def _confirm(service: str) -> None:
     if not sys.stdin.isatty():
-        console.print(f"[red]retire stops {service} for good: say --yes={service} to do this without a terminal[/red]")
+        console.print(
+            f"[red]retire stops {service} for good: say --yes={service} to do this without a terminal[/red]"
+        )
         raise typer.Exit(3)
-    if typer.prompt(f"This stops {service} and removes its containers; its data stays. Type the name of the service") != service:
+    if (
+        typer.prompt(
+            f"This stops {service} and removes its containers; its data stays. Type the name of the service"
+        )
+        != service
+    ):
         console.print("not the same name: nothing was done")
         raise typer.Exit(3)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from . import baseline
+from . import baseline, firewall
 from .desired import Desired, Stack, UnitWish
 from .errors import Refused, UnderstudyError
 from .tree import Entry
@@ -32,10 +32,11 @@ class FileChange:
 
 @dataclass(frozen=True)
 class StackChange:
-    """A stack to bring up, with the reasons an owner reads."""
+    """A stack to bring up, with the reasons an owner reads; ``first`` when none of it exists yet."""
 
     service: str
     reasons: tuple[str, ...]
+    first: bool = False
 
 
 @dataclass
@@ -50,11 +51,12 @@ class HostChanges:
     reactions: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return any((self.packages, self.users, self.files, self.units, self.stacks, self.reactions))
+        return self.count() > 0
 
     def count(self) -> int:
         """Number of changes as `plan` counts them."""
-        return sum(map(len, (self.packages, self.users, self.files, self.units, self.stacks, self.reactions)))
+        own = (len(self.packages), len(self.users), len(self.files), len(self.units))
+        return sum(own) + len(self.stacks) + len(self.reactions)
 
 
 def request(desired: Desired) -> dict[str, Any]:
@@ -66,16 +68,24 @@ def request(desired: Desired) -> dict[str, Any]:
         "units": [unit.name for unit in desired.units],
         "users": desired.users,
         "mounts": sorted({mount for need in desired.requires.values() for mount in need.mounts}),
-        "programs": [wish.native.program.path for wish in desired.natives.values() if wish.native.program],
+        "programs": [firewall.CONFIRMED, *_programs(desired)],
         "read": [baseline.DAEMON_JSON],
         "stacks": [_stack_request(stack) for stack in desired.stacks.values()],
     }
 
 
+def _programs(desired: Desired) -> list[str]:
+    return [wish.native.program.path for wish in desired.natives.values() if wish.native.program]
+
+
 def _stack_request(stack: Stack) -> dict[str, Any]:
     return {
-        "service": stack.service, "project": stack.project, "path": stack.path, "files": list(stack.files),
-        "env_file": stack.env_file, "profiles": list(stack.profiles),
+        "service": stack.service,
+        "project": stack.project,
+        "path": stack.path,
+        "files": list(stack.files),
+        "env_file": stack.env_file,
+        "profiles": list(stack.profiles),
     }
 
 
@@ -97,10 +107,21 @@ def changes(desired: Desired, survey: Survey) -> HostChanges:
         units=[unit.name for unit in unit_changes(desired, survey)],
     )
     result.reactions = pending_reactions(desired, survey, files)
-    waking = {reaction.removeprefix("stack:") for reaction in result.reactions if reaction.startswith("stack:")}
+    waking = {
+        reaction.removeprefix("stack:") for reaction in result.reactions if reaction.startswith("stack:")
+    }
     result.stacks = stack_changes(desired, survey, waking)
-    result.reactions = [r for r in result.reactions if not r.startswith("stack:")]
+    coming = {change.service for change in result.stacks if change.first}
+    result.reactions = [
+        r for r in result.reactions if not r.startswith("stack:") and service_of(r) not in coming
+    ]
     return result
+
+
+def service_of(reaction: str) -> str:
+    """The stack a reaction belongs to, "" for one of the host itself or a unit."""
+    kind, _, name = reaction.partition(":")
+    return name.split("/")[0] if kind in ("recreate", "reload", "stack") else ""
 
 
 def missing_packages(desired: Desired, survey: Survey) -> list[str]:
@@ -136,10 +157,14 @@ def _action(entry: Entry, state: Mapping[str, Any]) -> Action | None:
     if state["kind"] == "missing":
         return "create"
     if state["kind"] == "unreadable":
-        raise UnderstudyError(f"{entry.path} could not be read on the host: {state.get('reason', 'no reason given')}")
+        raise UnderstudyError(
+            f"{entry.path} could not be read on the host: {state.get('reason', 'no reason given')}"
+        )
     if state["kind"] != entry.kind:
         if entry.kind == "dir" or state["kind"] == "dir":
-            raise Refused(f"{entry.path} is a {state['kind']} on the host but should be a {entry.kind}: move it away first")
+            raise Refused(
+                f"{entry.path} is a {state['kind']} on the host but should be a {entry.kind}: move it away first"
+            )
         return "update"
     if entry.kind == "link":
         return None if state.get("target") == entry.target else "update"
@@ -186,7 +211,14 @@ def unit_changes(desired: Desired, survey: Survey) -> list[UnitWish]:
 
 def unit_is_right(unit: UnitWish, state: Mapping[str, Any]) -> bool:
     """Enabled, and running unless the unit is one that only runs at boot or may be skipped."""
-    enabled = state.get("enabled") in ("enabled", "static", "enabled-runtime", "alias", "generated", "indirect")
+    enabled = state.get("enabled") in (
+        "enabled",
+        "static",
+        "enabled-runtime",
+        "alias",
+        "generated",
+        "indirect",
+    )
     if not unit.running or unit.may_be_skipped:
         return enabled
     return enabled and state.get("active") == "active"
@@ -201,10 +233,10 @@ def stack_changes(desired: Desired, survey: Survey, waking: Iterable[str] = ()) 
     for stack in desired.stacks.values():
         own = {c["service"]: c for c in containers if c.get("project") == stack.project}
         reasons = _stack_reasons(stack, own, hashes.get(stack.service) or {})
-        if stack.service in woken:
+        if stack.service in woken and own:
             reasons.insert(0, "its files changed")
         if reasons:
-            found.append(StackChange(stack.service, tuple(reasons)))
+            found.append(StackChange(stack.service, tuple(reasons), first=not own))
     return found
 
 

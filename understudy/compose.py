@@ -112,7 +112,9 @@ def read(files: list[Path], host_path: str, variables: Mapping[str, str]) -> Com
     model.volumes = dict(merged.get("volumes") or {})
     model.networks = dict(merged.get("networks") or {})
     model.secret_files = {
-        name: spec["file"] for name, spec in (merged.get("secrets") or {}).items() if isinstance(spec, dict) and "file" in spec
+        name: spec["file"]
+        for name, spec in (merged.get("secrets") or {}).items()
+        if isinstance(spec, dict) and "file" in spec
     }
     for name, spec in (merged.get("services") or {}).items():
         model.containers[name] = _container(model, name, spec or {})
@@ -121,15 +123,21 @@ def read(files: list[Path], host_path: str, variables: Mapping[str, str]) -> Com
 
 def _check_shape(source: YamlFile) -> None:
     if not isinstance(source.data, dict):
-        raise CatalogError([Fault("error", source.path, 1, "", "is not a Compose file: a mapping is expected")])
+        raise CatalogError(
+            [Fault("error", source.path, 1, "", "is not a Compose file: a mapping is expected")]
+        )
     services = source.data.get("services")
     if services is not None and not isinstance(services, dict):
         line = source.line(("services",))
-        raise CatalogError([Fault("error", source.path, line, "services", "must be a mapping of names to containers")])
+        raise CatalogError(
+            [Fault("error", source.path, line, "services", "must be a mapping of names to containers")]
+        )
     for name, spec in (services or {}).items():
         if spec is not None and not isinstance(spec, dict):
             key: KeyPath = ("services", name)
-            raise CatalogError([Fault("error", source.path, source.line(key), f"services.{name}", "must be a mapping")])
+            raise CatalogError(
+                [Fault("error", source.path, source.line(key), f"services.{name}", "must be a mapping")]
+            )
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -194,11 +202,15 @@ def _container(model: ComposeModel, name: str, spec: dict[str, Any]) -> Containe
         name=name,
         image=str(spec.get("image") or ""),
         build="build" in spec,
-        ports=tuple(_published(model, name, index, item) for index, item in enumerate(spec.get("ports") or [])),
+        ports=tuple(
+            _published(model, name, index, item) for index, item in enumerate(spec.get("ports") or [])
+        ),
         mounts=tuple(_mounts(model, name, spec)),
         environment=_environment(spec.get("environment")),
         env_files=tuple(_env_file(item) for item in _listed(spec.get("env_file"))),
-        secrets=tuple(item if isinstance(item, str) else str(item.get("source")) for item in spec.get("secrets") or []),
+        secrets=tuple(
+            item if isinstance(item, str) else str(item.get("source")) for item in spec.get("secrets") or []
+        ),
         networks=tuple(networks),
         host_network=spec.get("network_mode") == "host",
         devices=tuple(str(item).split(":")[0] for item in spec.get("devices") or []),
@@ -246,7 +258,11 @@ def _mounts(model: ComposeModel, name: str, spec: dict[str, Any]) -> list[Mount]
 
 def _mount(model: ComposeModel, item: Any) -> Mount:
     if isinstance(item, dict):
-        kind, source, target = str(item.get("type", "volume")), str(item.get("source") or ""), str(item.get("target"))
+        kind, source, target = (
+            str(item.get("type", "volume")),
+            str(item.get("source") or ""),
+            str(item.get("target")),
+        )
         read_only = bool(item.get("read_only"))
     else:
         parts = str(item).split(":")

@@ -14,7 +14,14 @@ def model(desired: Desired) -> FirewallModel:
         service = desired.catalog.services[name]
         if service.block.expose != "lan":
             continue
-        lan |= {(p.port, p.protocol) for c in service.containers.values() for p in c.ports if p.port and not p.on_loopback}
+        lan |= {
+            (p.port, p.protocol)
+            for c in service.containers.values()
+            for p in c.ports
+            if p.port and not p.on_loopback
+        }
         lan |= {(port, "tcp") for port in (service.block.native.ports if service.block.native else [])}
     ports = tuple(Port(number, "udp" if protocol == "udp" else "tcp") for number, protocol in sorted(lan))
-    return FirewallModel(tuple(settings.ssh_ports), lan=ports, lan_networks=tuple(settings.lan_networks) or PRIVATE_NETWORKS)
+    return FirewallModel(
+        tuple(settings.ssh_ports), lan=ports, lan_networks=tuple(settings.lan_networks) or PRIVATE_NETWORKS
+    )

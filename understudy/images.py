@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-FLOATING = {"", "latest", "stable", "main", "master", "edge", "nightly", "release", "alpine", "lts", "beta", "dev"}
+FLOATING = {
+    "",
+    "latest",
+    "stable",
+    "main",
+    "master",
+    "edge",
+    "nightly",
+    "release",
+    "alpine",
+    "lts",
+    "beta",
+    "dev",
+}
 
 
 @dataclass(frozen=True)

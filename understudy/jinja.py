@@ -39,7 +39,9 @@ def _rendered(path: Path, template: Any, values: dict[str, Any]) -> str:
     try:
         text: str = template().render(**values)
     except jinja2.TemplateSyntaxError as error:
-        raise CatalogError([Fault("error", path, error.lineno, "", f"broken template: {error.message}")]) from error
+        raise CatalogError(
+            [Fault("error", path, error.lineno, "", f"broken template: {error.message}")]
+        ) from error
     except jinja2.UndefinedError as error:
         raise CatalogError([Fault("error", path, _line_of(error, path), "", f"{error.message}")]) from error
     return text

@@ -38,7 +38,9 @@ def _add_files(result: Desired, service: Service, reaction: str) -> None:
         for parent in {service.path, posixpath.dirname(path)}:
             if parent not in result.tree.entries:
                 result.tree.add(directory(parent, service=service.name))
-        result.tree.add(Entry(path, "file", mode, content=source.read_bytes(), service=service.name, reaction=reaction))
+        result.tree.add(
+            Entry(path, "file", mode, content=source.read_bytes(), service=service.name, reaction=reaction)
+        )
 
 
 def validator(service: Service, native: Native, unit_path: str) -> Validator:
@@ -49,15 +51,22 @@ def validator(service: Service, native: Native, unit_path: str) -> Validator:
     """
     name, program = f"systemd-analyze verify ({service.unit})", native.exec.split()[0]
     if not program.startswith(service.path + "/"):
-        argv: tuple[str, ...] = ("systemd-analyze", "verify", "--recursive-errors=no", f"{{stage}}{unit_path}")
+        argv: tuple[str, ...] = (
+            "systemd-analyze",
+            "verify",
+            "--recursive-errors=no",
+            f"{{stage}}{unit_path}",
+        )
         return Validator(name, argv, (unit_path,), service.name)
     copy = f"{{stage}}/.verify/{service.unit}"
-    change = f's#^ExecStart={program}#ExecStart={{stage}}{program}#'
+    change = f"s#^ExecStart={program}#ExecStart={{stage}}{program}#"
     script = (
         f"mkdir -p {{stage}}/.verify && sed '{change}' {{stage}}{unit_path} > {copy} && "
         f"systemd-analyze verify --recursive-errors=no {copy}"
     )
-    needs = (unit_path, program) if program.removeprefix(service.path + "/") in service.files else (unit_path,)
+    needs = (
+        (unit_path, program) if program.removeprefix(service.path + "/") in service.files else (unit_path,)
+    )
     return Validator(name, ("sh", "-c", script), needs, service.name)
 
 
@@ -86,6 +95,7 @@ def command(native: Native) -> str:
     if not native.environment_from_credentials:
         return native.exec
     exports = "; ".join(
-        f'{name}="$$(cat "$${{CREDENTIALS_DIRECTORY}}/{name}")"; export {name}' for name in native.environment_from_credentials
+        f'{name}="$$(cat "$${{CREDENTIALS_DIRECTORY}}/{name}")"; export {name}'
+        for name in native.environment_from_credentials
     )
     return f"/bin/sh -c {shlex.quote(f'{exports}; exec {native.exec}')}"

@@ -49,7 +49,10 @@ def _hardware(desired: Desired, survey: Survey) -> Iterator[str]:
 
 def _space(survey: Survey) -> Iterator[str]:
     for place, disk in (readable(survey, "disks") or {}).items():
-        if place in ("/", "/var/lib/docker", "/home", "/var") and disk.get("free", MINIMUM_FREE) < MINIMUM_FREE:
+        if (
+            place in ("/", "/var/lib/docker", "/home", "/var")
+            and disk.get("free", MINIMUM_FREE) < MINIMUM_FREE
+        ):
             yield f"{place} has {disk['free'] // 1024**2} MB free and a converge needs {MINIMUM_FREE // 1024**2} MB: free some space"
         if place == "/" and disk.get("inodes_free", 1000) < 1000 and disk.get("inodes_total", 1) > 0:
             yield f"{place} has {disk['inodes_free']} inodes free: remove small files"
@@ -77,7 +80,11 @@ def _programs(desired: Desired, survey: Survey) -> Iterator[str]:
 
 
 def _ports(desired: Desired, survey: Survey) -> Iterator[str]:
-    listeners = {item["port"]: item for item in readable(survey, "listeners") or [] if item.get("proto", "tcp").startswith("tcp")}
+    listeners = {
+        item["port"]: item
+        for item in readable(survey, "listeners") or []
+        if item.get("proto", "tcp").startswith("tcp")
+    }
     ours = {stack.project for stack in desired.stacks.values()}
     holders = _container_ports(survey)
     units = readable(survey, "units") or {}
@@ -91,7 +98,11 @@ def _ports(desired: Desired, survey: Survey) -> Iterator[str]:
             continue
         if not holder and _host_network_holder(desired, survey, service):
             continue
-        who = f"container {holder['name']}" if holder else f"process {listeners[port].get('process') or 'unknown'}"
+        who = (
+            f"container {holder['name']}"
+            if holder
+            else f"process {listeners[port].get('process') or 'unknown'}"
+        )
         yield f"{service} needs port {port}, which {who} holds: stop that or change the port (nothing was changed)"
 
 
@@ -107,7 +118,8 @@ def _container_ports(survey: Survey) -> dict[int, Mapping[str, Any]]:
 def _host_network_holder(desired: Desired, survey: Survey, service: str) -> bool:
     stack = desired.stacks.get(service)
     return stack is not None and any(
-        c.get("project") == stack.project and c.get("state") == "running" for c in readable(survey, "containers") or []
+        c.get("project") == stack.project and c.get("state") == "running"
+        for c in readable(survey, "containers") or []
     )
 
 
@@ -125,20 +137,34 @@ def _wanted_ports(desired: Desired) -> Iterator[tuple[str, int, str]]:
         yield "caddy", desired.settings.proxy_port, ""
 
 
-def _drift(desired: Desired, survey: Survey, files: Iterable[FileChange], allowed: Allowances) -> Iterator[str]:
+def _drift(
+    desired: Desired, survey: Survey, files: Iterable[FileChange], allowed: Allowances
+) -> Iterator[str]:
     known = ((survey.get("manifest") or {}).get("entries")) or {}
     for change in files:
         entry = desired.tree.entries.get(change.path)
-        if change.action != "update" or entry is None or entry.kind == "dir" or (change.service or "host") in allowed.overwrite:
+        if (
+            change.action != "update"
+            or entry is None
+            or entry.kind == "dir"
+            or (change.service or "host") in allowed.overwrite
+        ):
             continue
         written = known.get(change.path)
         if written and written.get("sha256") == change.observed:
             continue
         if change.path == baseline.DAEMON_JSON:
             continue
-        what = "was changed on the host since Understudy wrote it" if written else "is on the host already and Understudy did not write it"
+        what = (
+            "was changed on the host since Understudy wrote it"
+            if written
+            else "is on the host already and Understudy did not write it"
+        )
         owner = change.service or "host"
-        yield f"{change.path} {what}: take it over with `understudy import {owner}`, or replace it with `understudy converge --overwrite {owner}`"
+        yield (
+            f"{change.path} {what}: `understudy converge --dry --diff` shows the difference; take it into your "
+            f"description, or replace it with `understudy converge --overwrite {owner}`"
+        )
 
 
 def _downgrades(desired: Desired, survey: Survey, allowed: Allowances) -> Iterator[str]:
@@ -147,8 +173,10 @@ def _downgrades(desired: Desired, survey: Survey, allowed: Allowances) -> Iterat
         live = {c["service"]: c["image"] for c in containers if c.get("project") == stack.project}
         for name, image in stack.images:
             if name in live and is_downgrade(live[name], image) and stack.service not in allowed.downgrade:
-                yield (f"{stack.service}: {name} runs {live[name]}, newer than the declared {image}: its data may not open in an older "
-                       f"version; declare the newer one, or `understudy converge --allow-downgrade {stack.service}`")
+                yield (
+                    f"{stack.service}: {name} runs {live[name]}, newer than the declared {image}: its data may not open in an older "
+                    f"version; declare the newer one, or `understudy converge --allow-downgrade {stack.service}`"
+                )
 
 
 def _elsewhere(desired: Desired, survey: Survey, allowed: Allowances) -> Iterator[str]:
@@ -161,22 +189,41 @@ def _elsewhere(desired: Desired, survey: Survey, allowed: Allowances) -> Iterato
             continue
         other = _twin(desired, stack, [c for c in containers if c.get("project") not in ours], volumes, ours)
         if other:
-            yield (f"{stack.service} would start empty as project {stack.project!r} in {stack.path}, but {other}: set `project:` and `path:` "
-                   f"to that one, or start a new one with `understudy converge --fresh {stack.service}`")
+            yield (
+                f"{stack.service} would start empty as project {stack.project!r} in {stack.path}, but {other}: set `project:` and `path:` "
+                f"to that one, or start a new one with `understudy converge --fresh {stack.service}`"
+            )
 
 
-def _present(stack: Stack, containers: Iterable[Mapping[str, Any]], volumes: Iterable[Mapping[str, Any]]) -> bool:
+def _present(
+    stack: Stack, containers: Iterable[Mapping[str, Any]], volumes: Iterable[Mapping[str, Any]]
+) -> bool:
     return any(item.get("project") == stack.project for item in (*containers, *volumes))
 
 
-def _twin(desired: Desired, stack: Stack, foreign: Iterable[Mapping[str, Any]], volumes: Iterable[Mapping[str, Any]],
-          ours: set[str]) -> str | None:
+def _twin(
+    desired: Desired,
+    stack: Stack,
+    foreign: Iterable[Mapping[str, Any]],
+    volumes: Iterable[Mapping[str, Any]],
+    ours: set[str],
+) -> str | None:
     service = desired.catalog.services[stack.service]
-    stateful = {parse(c.image).name for c in service.containers.values() if any(not m.read_only and m.kind != "tmpfs" for m in c.mounts)}
+    stateful = {
+        parse(c.image).name
+        for c in service.containers.values()
+        if any(not m.read_only and m.kind != "tmpfs" for m in c.mounts)
+    }
     ports = {p.port for c in service.containers.values() for p in c.ports if p.port}
-    sources = {m.source for c in service.containers.values() for m in c.mounts if m.kind == "bind" and not m.read_only}
+    sources = {
+        m.source
+        for c in service.containers.values()
+        for m in c.mounts
+        if m.kind == "bind" and not m.read_only
+    }
     for container in foreign:
-        where = f"container {container['name']} (project {container.get('project') or 'none'}, {container.get('working_dir') or 'no folder'})"
+        project, folder = container.get("project") or "none", container.get("working_dir") or "no folder"
+        where = f"container {container['name']} (project {project}, {folder})"
         if {m.get("source") for m in container.get("mounts") or []} & sources:
             return f"{where} uses the same data"
         if parse(container["image"]).name in stateful:
@@ -207,5 +254,7 @@ def abandoned(desired: Desired, survey: Survey) -> Iterator[str]:
     gone = {e["service"] for e in known.values() if e.get("service")} - set(desired.services)
     running = {c.get("project") for c in readable(survey, "containers") or []}
     for service in sorted(gone & running):
-        yield (f"{service} still runs on the host but its folder under services/ is gone: put the folder back and run "
-               f"`understudy retire {service}`, which stops it and keeps its data")
+        yield (
+            f"{service} still runs on the host but its folder under services/ is gone: put the folder back and run "
+            f"`understudy retire {service}`, which stops it and keeps its data"
+        )

@@ -48,8 +48,16 @@ def _routed(result: Desired, service: Service) -> list[ProbeWish]:
 def request(name: str, url: str, probe: Probe, host: str | None) -> dict[str, Any]:
     """One probe in the form of the agent's probe verb."""
     return {
-        "name": name, "url": url, "host": host, "method": probe.method, "headers": probe.headers, "body": probe.body,
-        "status": probe.status, "text": probe.text, "json": probe.json_, "content_type": probe.content_type,
-        "timeout": probe.timeout, "wait": probe.wait,
+        "name": name,
+        "url": url,
+        "host": host,
+        "method": probe.method,
+        "headers": probe.headers,
+        "body": probe.body,
+        "status": probe.status,
+        "text": probe.text,
+        "json": probe.json_,
+        "content_type": probe.content_type,
+        "timeout": probe.timeout,
+        "wait": probe.wait,
     }
-

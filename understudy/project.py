@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.host import Host
+
 from .catalog import Catalog, Source, load_catalog
 from .desired import Desired
 from .errors import BadInput
@@ -31,8 +33,13 @@ def _absolute(path: Path) -> Path:
 
 
 @cache
-def _catalog(folder: Path, overlays: tuple[Path, ...], variables: tuple[tuple[str, str], ...], stack_root: str,
-             strict: bool) -> Catalog:
+def _catalog(
+    folder: Path,
+    overlays: tuple[Path, ...],
+    variables: tuple[tuple[str, str], ...],
+    stack_root: str,
+    strict: bool,
+) -> Catalog:
     return load_catalog(Source(folder, overlays, dict(variables), stack_root), strict)
 
 
@@ -49,9 +56,15 @@ def _store(folder: Path) -> Store:
 
 
 def secrets_for(settings: HostSettings, catalog: Catalog) -> dict[str, dict[str, str]]:
-    """The secrets of the services placed on this host: service to name to value."""
-    names = [name for name in placed(catalog, settings) if catalog.services[name].secrets]
-    return _store(_absolute(settings.secrets_dir)).load_all(names)
+    """The secrets of the services placed on this host: service to name to value.
+
+    A random value that is needed for the first time is made here and kept in its SOPS file.
+    """
+    declared = {name: catalog.services[name].secrets for name in placed(catalog, settings)}
+    store = _store(_absolute(settings.secrets_dir))
+    if any(declared.values()):
+        store.ensure_all(declared)
+    return store.load_all([name for name, specs in declared.items() if specs])
 
 
 def desired_for(name: str, data: Mapping[str, Any], strict: bool = False) -> Desired:
@@ -59,6 +72,12 @@ def desired_for(name: str, data: Mapping[str, Any], strict: bool = False) -> Des
     settings = settings_of(name, data)
     catalog = catalog_for(settings, strict)
     return desired(catalog, settings, secrets_for(settings, catalog))
+
+
+def desired_of(host: Host) -> Desired:
+    """Everything the host that pyinfra is working on should have."""
+    data: dict[str, Any] = host.data.dict()  # type: ignore[no-untyped-call]
+    return desired_for(host.name, data)
 
 
 def group_data(groups: list[str]) -> dict[str, Any]:

@@ -68,6 +68,21 @@ def validator(service: Service) -> Validator:
     """``caddy validate`` in the image that will run, on the staged configuration."""
     conf = f"{service.path}/conf"
     image = next(c.image for c in service.containers.values() if "caddy" in c.image)
-    argv = ("docker", "run", "--rm", "--network", "none", "--volume", f"{{stage}}{conf}:/etc/caddy:ro", "--entrypoint",
-            "caddy", image, "validate", "--adapter", "caddyfile", "--config", "/etc/caddy/Caddyfile")
+    argv = (
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--volume",
+        f"{{stage}}{conf}:/etc/caddy:ro",
+        "--entrypoint",
+        "caddy",
+        image,
+        "validate",
+        "--adapter",
+        "caddyfile",
+        "--config",
+        "/etc/caddy/Caddyfile",
+    )
     return Validator("caddy validate", argv, (f"{conf}/Caddyfile",), service.name, 120)

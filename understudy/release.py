@@ -15,7 +15,9 @@ from .desired import Desired, Validator
 from .tree import Entry
 
 
-def build(desired: Desired, survey: Survey, changes: Iterable[FileChange], release: str | None = None) -> dict[str, Any]:
+def build(
+    desired: Desired, survey: Survey, changes: Iterable[FileChange], release: str | None = None
+) -> dict[str, Any]:
     """The request of the agent's ``apply`` verb for these changes."""
     changes = list(changes)
     written = [desired.tree.entries[c.path] for c in changes if c.action != "delete"]
@@ -37,7 +39,10 @@ def build(desired: Desired, survey: Survey, changes: Iterable[FileChange], relea
 def archive(entries: Iterable[Entry]) -> str:
     """A gzipped tar in base64; members are named by index and carry no times or owners."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
         for index, entry in enumerate(entries):
             if entry.kind == "file":
                 member = tarfile.TarInfo(str(index))
@@ -49,7 +54,12 @@ def archive(entries: Iterable[Entry]) -> str:
 def manifest(desired: Desired) -> dict[str, Any]:
     """What we will have written: the only files we may ever delete again."""
     entries = {
-        entry.path: {"kind": entry.kind, "sha256": entry.sha256, "mode": f"{entry.mode:04o}", "service": entry.service}
+        entry.path: {
+            "kind": entry.kind,
+            "sha256": entry.sha256,
+            "mode": f"{entry.mode:04o}",
+            "service": entry.service,
+        }
         for entry in desired.tree
     }
     return {"version": 1, "entries": entries}
@@ -57,10 +67,24 @@ def manifest(desired: Desired) -> dict[str, Any]:
 
 def _described(index: int, entry: Entry) -> dict[str, Any]:
     return {
-        "index": index, "path": entry.path, "kind": entry.kind, "mode": entry.mode, "user": entry.user, "group": entry.group,
-        "sha256": entry.sha256, "target": entry.target, "secret": entry.secret, "service": entry.service, "reaction": entry.reaction,
+        "index": index,
+        "path": entry.path,
+        "kind": entry.kind,
+        "mode": entry.mode,
+        "user": entry.user,
+        "group": entry.group,
+        "sha256": entry.sha256,
+        "target": entry.target,
+        "secret": entry.secret,
+        "service": entry.service,
+        "reaction": entry.reaction,
     }
 
 
 def _check(validator: Validator) -> dict[str, Any]:
-    return {"name": validator.name, "argv": list(validator.argv), "timeout": validator.timeout, "service": validator.service}
+    return {
+        "name": validator.name,
+        "argv": list(validator.argv),
+        "timeout": validator.timeout,
+        "service": validator.service,
+    }

@@ -49,7 +49,10 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
     system = survey.get("os") or {}
     live = (survey.get("contents") or {}).get(baseline.DAEMON_JSON)
     result.tree = baseline.tree(
-        settings, live_daemon_json=base64.b64decode(live) if live else None, model=exposure.model(result), agent=agent,
+        settings,
+        live_daemon_json=base64.b64decode(live) if live else None,
+        model=exposure.model(result),
+        agent=agent,
         os_id=str(system.get("id", "")),
     )
     result.tree.extend(result.service_entries)
@@ -111,8 +114,17 @@ def _secret_files(service: Service, values: Mapping[str, str]) -> list[Entry]:
     for name in names:
         spec = service.secrets[name]
         entries.append(
-            Entry(f"{folder}/{name}", "file", 0o400, spec.uid, spec.gid, values[name].encode(), secret=True,
-                  service=service.name, reaction=_secret_reaction(service, f"{folder}/{name}"))
+            Entry(
+                f"{folder}/{name}",
+                "file",
+                0o400,
+                spec.uid,
+                spec.gid,
+                values[name].encode(),
+                secret=True,
+                service=service.name,
+                reaction=_secret_reaction(service, f"{folder}/{name}"),
+            )
         )
     return entries
 
@@ -130,9 +142,14 @@ def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> 
     assert service.compose is not None
     environment = _environment(service, {**result.settings.all_variables(), **values})
     stack = Stack(
-        service.name, service.project, service.path, tuple(service.compose_files),
-        service.env_path if environment else None, tuple(service.block.profiles),
-        tuple((c.name, c.image) for c in service.containers.values()), service.block.timeout,
+        service.name,
+        service.project,
+        service.path,
+        tuple(service.compose_files),
+        service.env_path if environment else None,
+        tuple(service.block.profiles),
+        tuple((c.name, c.image) for c in service.containers.values()),
+        service.block.timeout,
     )
     result.stacks[service.name] = stack
     result.tree.add(directory(service.path, service=service.name))
@@ -144,8 +161,17 @@ def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> 
         _add_file(result, service, "conf/Caddyfile", proxy.caddyfile(result).encode(), 0o644)
     if environment:
         content = dotenv.render(environment).encode()
-        result.tree.add(Entry(service.env_path, "file", 0o600, content=content, secret=True,
-                              service=service.name, reaction=f"stack:{service.name}"))
+        result.tree.add(
+            Entry(
+                service.env_path,
+                "file",
+                0o600,
+                content=content,
+                secret=True,
+                service=service.name,
+                reaction=f"stack:{service.name}",
+            )
+        )
     result.reloads[service.name] = [
         stack.compose("exec", "-T", container, *argv) for container, argv in service.block.reload.items()
     ]
@@ -160,8 +186,14 @@ def _environment(service: Service, known: Mapping[str, str]) -> dict[str, str]:
 def _context(result: Desired, service: Service) -> dict[str, Any]:
     """Names a ``*.j2`` file of a service may use; secrets are not among them."""
     variables = result.settings.all_variables()
-    return {**variables, "domain": result.settings.domain, "service": service.name, "path": service.path,
-            "host": result.settings.name, "proxy_port": result.settings.proxy_port}
+    return {
+        **variables,
+        "domain": result.settings.domain,
+        "service": service.name,
+        "path": service.path,
+        "host": result.settings.name,
+        "proxy_port": result.settings.proxy_port,
+    }
 
 
 def _add_file(result: Desired, service: Service, relative: str, content: bytes, mode: int) -> None:
@@ -190,7 +222,11 @@ def file_reaction(service: Service, path: str) -> str:
     reactions = []
     for container in service.containers.values():
         binds = [m.source for m in container.mounts if m.kind == "bind"]
-        if path not in binds and container.name in service.block.reload and any(_below(path, s) for s in binds):
+        if (
+            path not in binds
+            and container.name in service.block.reload
+            and any(_below(path, s) for s in binds)
+        ):
             reactions.append(f"reload:{service.name}")
         elif any(path == source or _below(path, source) for source in binds):
             reactions.append(f"recreate:{service.name}/{container.name}")
@@ -204,8 +240,12 @@ def _below(path: str, folder: str) -> bool:
 def _add_validators(result: Desired, service: Service, stack: Stack) -> None:
     paths = [*stack.files, *([stack.env_file] if stack.env_file else [])]
     result.service_validators.append(
-        Validator(f"docker compose config ({service.name})", tuple(stack.compose("config", "--quiet", root="{stage}")),
-                  tuple(paths), service.name)
+        Validator(
+            f"docker compose config ({service.name})",
+            tuple(stack.compose("config", "--quiet", root="{stage}")),
+            tuple(paths),
+            service.name,
+        )
     )
     if service.name == PROXY:
         result.service_validators.append(proxy.validator(service))

@@ -20,7 +20,9 @@ def retire(root: Path, inventory: str, service: str, console: Console) -> int:
         raise BadInput(f"there is no services/{service}: nothing to retire")
     if folder.is_dir():
         _check_needed(root, service)
-        stopped = runner.run(inventory, str(runner.DEPLOYS / "retire.py"), {"service": service}, ["-y"], quiet=True)
+        stopped = runner.run(
+            inventory, str(runner.DEPLOYS / "retire.py"), {"service": service}, ["-y"], quiet=True
+        )
         if stopped.exit_code:
             console.print("\n".join(report.get("error", "") for report in stopped.reports), style="red")
             return stopped.exit_code
@@ -44,4 +46,6 @@ def _check_needed(root: Path, service: str) -> None:
 def _say_kept(console: Console, stopped: runner.Run) -> None:
     for report in stopped.reports:
         kept = ", ".join(report.get("kept") or []) or "it had none"
-        console.print(f"{report['host']}: {report.get('stopped')} stopped; data kept: {kept}", highlight=False)
+        console.print(
+            f"{report['host']}: {report.get('stopped')} stopped; data kept: {kept}", highlight=False
+        )

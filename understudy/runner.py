@@ -46,7 +46,14 @@ def run(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str], 
         report = Path(folder) / "report.jsonl"
         environment = {**os.environ, REPORT_VARIABLE: str(report), "PYINFRA_PROGRESS": "off"}
         output = subprocess.PIPE if quiet else None
-        done = subprocess.run(argv(inventory, deploy, data, flags), env=environment, stderr=output, stdout=output, text=True, check=False)
+        done = subprocess.run(
+            argv(inventory, deploy, data, flags),
+            env=environment,
+            stderr=output,
+            stdout=output,
+            text=True,
+            check=False,
+        )
         lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
     result = Run(done.returncode, [json.loads(line) for line in lines])
     if quiet and done.returncode and not result.reports:

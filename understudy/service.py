@@ -81,7 +81,9 @@ class Service:
         """The block's databases, or those its recipes know."""
         if self.block.databases:
             return self.block.databases
-        return [_own(database, name) for name, recipe in self.recipes.items() for database in recipe.databases]
+        return [
+            _own(database, name) for name, recipe in self.recipes.items() for database in recipe.databases
+        ]
 
     def data_rules(self) -> dict[str, DataRule]:
         """``CONTAINER:/path`` to its class; the block overrides the recipes."""

@@ -120,7 +120,9 @@ class Database(Model):
 
     @model_validator(mode="after")
     def _one(self) -> Database:
-        given = [kind for kind in ("sqlite", "postgres", "mariadb", "redis") if getattr(self, kind) is not None]
+        given = [
+            kind for kind in ("sqlite", "postgres", "mariadb", "redis") if getattr(self, kind) is not None
+        ]
         if len(given) != 1:
             raise ValueError("needs exactly one of sqlite, postgres, mariadb, redis")
         return self
@@ -128,7 +130,9 @@ class Database(Model):
     @property
     def kind(self) -> str:
         """``sqlite``, ``postgres``, ``mariadb`` or ``redis``."""
-        return next(kind for kind in ("sqlite", "postgres", "mariadb", "redis") if getattr(self, kind) is not None)
+        return next(
+            kind for kind in ("sqlite", "postgres", "mariadb", "redis") if getattr(self, kind) is not None
+        )
 
 
 class Hook(Model):

@@ -15,14 +15,24 @@ def show_plan(console: Console, reports: Iterable[Report]) -> None:
     """One block a host: parts, changes, problems, refusals, what nobody describes."""
     for report in reports:
         if "count" not in report:
-            console.print(f"[red]{report['host']}: {report.get('error')}[/red]", highlight=False, soft_wrap=True)
+            console.print(
+                f"[red]{report['host']}: {report.get('error')}[/red]", highlight=False, soft_wrap=True
+            )
             continue
-        console.print(f"[bold]{report['host']}[/bold] ({report['role']})  parts: {', '.join(report['parts'])}", highlight=False)
+        console.print(
+            f"[bold]{report['host']}[/bold] ({report['role']})  parts: {', '.join(report['parts'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
         if report["plan"]:
             console.print(_plan_table(report["plan"]))
         console.print(f"{report['count']} changes", highlight=False)
-        for title, key, colour in (("problem", "problems", "red"), ("refused", "refused", "red"),
-                                   ("warning", "warnings", "yellow"), ("not described", "unmanaged", "dim")):
+        for title, key, colour in (
+            ("problem", "problems", "red"),
+            ("refused", "refused", "red"),
+            ("warning", "warnings", "yellow"),
+            ("not described", "unmanaged", "dim"),
+        ):
             for line in report.get(key) or []:
                 console.print(f"[{colour}]{title}:[/{colour}] {line}", highlight=False, soft_wrap=True)
 
@@ -46,7 +56,9 @@ def show_converge(console: Console, reports: Iterable[Report]) -> None:
         good = sum(1 for probe in probes if probe["ok"])
         console.print(
             f"[bold]{report['host']}[/bold]: {total} changes{f' ({detail})' if detail else ''}; "
-            f"{good}/{len(probes)} probes answered with the right content; {report['commands']} commands", highlight=False,
+            f"{good}/{len(probes)} probes answered with the right content; {report['commands']} commands",
+            highlight=False,
+            soft_wrap=True,
         )
         if report.get("error"):
             console.print(f"[red]{report['error']}[/red]", highlight=False, soft_wrap=True)

@@ -47,7 +47,9 @@ class Entry:
         return hashlib.sha256(body).hexdigest()
 
 
-def directory(path: str, mode: int = 0o755, user: str | int = "root", group: str | int = "root", **extra: str) -> Entry:
+def directory(
+    path: str, mode: int = 0o755, user: str | int = "root", group: str | int = "root", **extra: str
+) -> Entry:
     """An entry for a directory."""
     return Entry(path, "dir", mode, user, group, **extra)  # type: ignore[arg-type]
 

@@ -47,5 +47,6 @@ systemctl mask systemd-udevd.service systemd-udev-trigger.service systemd-module
     getty@tty1.service console-getty.service systemd-firstboot.service >/dev/null 2>&1
 systemctl disable systemd-timesyncd.service >/dev/null 2>&1 || true
 : >/etc/machine-id
-rm -f /var/lib/dbus/machine-id /etc/hostname /etc/resolv.conf
+rm -f /var/lib/dbus/machine-id
+rm -f /etc/hostname /etc/resolv.conf 2>/dev/null || true # mounted while docker build runs
 echo "root:*" | chpasswd -e

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from email.utils import formatdate
 from pathlib import Path
 
 
@@ -25,8 +26,12 @@ def stanza(deb: Path) -> str:
 def main(folder: Path) -> None:
     packages = folder / "Packages"
     packages.write_text("\n".join(stanza(deb) for deb in sorted(folder.glob("*.deb"))))
-    release = f"Origin: Understudy lab\nLabel: Understudy lab\nCodename: trixie\nSHA256:\n {sha256(packages)} "
-    (folder / "Release").write_text(f"{release}{packages.stat().st_size} Packages\n")
+    head = (
+        f"Origin: Understudy lab\nLabel: Understudy lab\nCodename: trixie\nDate: {formatdate(usegmt=True)}\n"
+    )
+    (folder / "Release").write_text(
+        f"{head}SHA256:\n {sha256(packages)} {packages.stat().st_size} Packages\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The host's baseline: files, packages, units; checked with the tools that will read them, where they are here."""
+"""The host's baseline: files, packages, units, read by the tools they are for where those are here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def test_daemon_json_is_written_where_there_is_none() -> None:
 
 
 def test_foreign_keys_of_daemon_json_stay() -> None:
-    live = b'{"data-root": "/home/docker-data", "log-opts": {"max-size": "1m", "labels": "x"}, "live-restore": false}'
+    live = (
+        b'{"data-root": "/home/docker-data", "live-restore": false,'
+        b' "log-opts": {"max-size": "1m", "labels": "x"}}'
+    )
     assert json.loads(baseline.merge_daemon_json(live, OURS)) == {
         "data-root": "/home/docker-data",
         "log-opts": {"max-size": "10m", "labels": "x", "max-file": "3"},
@@ -62,7 +65,10 @@ def test_options_of_another_log_driver_go_with_it() -> None:
 
 
 def test_a_daemon_json_that_says_the_same_is_kept_byte_for_byte() -> None:
-    live = b'{"log-opts":{"max-file":"3","max-size":"10m"},"log-driver":"json-file", "live-restore":true,\n"bip":"10.9.0.1/24"}'
+    live = (
+        b'{"log-opts":{"max-file":"3","max-size":"10m"},"log-driver":"json-file",\n'
+        b' "live-restore":true, "bip":"10.9.0.1/24"}'
+    )
     assert baseline.merge_daemon_json(live, OURS) == live
     merged = baseline.merge_daemon_json(b'{"bip": "10.9.0.1/24"}', OURS)
     assert baseline.merge_daemon_json(merged, OURS) == merged
@@ -212,12 +218,13 @@ def test_sshd_reads_the_drop_in_as_meant(tmp_path: Path) -> None:
     settings = host("ssh_hardening", ssh_ports=[2222])
     (tmp_path / "drop-in").write_text(text(settings, baseline.SSHD_DROP_IN))
     (tmp_path / "sshd_config").write_text(
-        f"Include {tmp_path}/drop-in\nHostKey {key}\nPort 2222\nPasswordAuthentication yes\nPermitRootLogin yes\n"
+        f"Include {tmp_path}/drop-in\nHostKey {key}\nPort 2222\n"
+        "PasswordAuthentication yes\nPermitRootLogin yes\n"
     )
     argv = [sshd, "-T", "-f", str(tmp_path / "sshd_config")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if "privilege separation" in done.stderr:
-        pytest.skip("sshd -T needs /run/sshd")
+    if "rivilege separation" in done.stderr:
+        pytest.skip("sshd -T needs the user and folder of an installed server")
     assert done.returncode == 0, done.stderr
     assert baseline.sshd_problems(done.stdout, settings) == []
 
@@ -239,16 +246,24 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 # ---- sshd as it runs ---------------------------------------------------------------------------
 
 
+EFFECTIVE = """port 22
+passwordauthentication no
+kbdinteractiveauthentication no
+permitrootlogin without-password
+x11forwarding no
+"""
+
+
 def test_a_drop_in_that_nobody_includes_is_noticed() -> None:
-    effective = "port 22\npasswordauthentication yes\nkbdinteractiveauthentication no\npermitrootlogin without-password\nx11forwarding no\n"
+    effective = EFFECTIVE.replace("passwordauthentication no", "passwordauthentication yes")
     (problem,) = baseline.sshd_problems(effective, host("ssh_hardening"))
     assert "passwordauthentication yes instead of no" in problem
     assert "sshd_config.d" in problem
 
 
 def test_ssh_ports_must_be_those_sshd_listens_on() -> None:
-    effective = "port 22\npasswordauthentication no\nkbdinteractiveauthentication no\npermitrootlogin prohibit-password\nx11forwarding no"
-    (problem,) = baseline.sshd_problems(effective, host("ssh_hardening", ssh_ports=[22, 2222]))
+    assert baseline.sshd_problems(EFFECTIVE, host("ssh_hardening")) == []
+    (problem,) = baseline.sshd_problems(EFFECTIVE, host("ssh_hardening", ssh_ports=[22, 2222]))
     assert "does not listen on port 2222" in problem
 
 
@@ -258,87 +273,3 @@ def test_nobody_is_locked_out() -> None:
     for password, key in ((True, True), (False, False)):
         (fault,) = baseline.connection_faults(settings, password=password, key_present=key)
         assert "ssh-copy-id owner@lemongrab" in fault
-
-
-# ---- packages and units ------------------------------------------------------------------------
-
-TRIXIE = {"id": "debian", "version_id": "13"}
-
-
-@pytest.mark.parametrize(
-    ("system", "expected"),
-    [
-        (TRIXIE, ["docker-cli", "docker-compose", "docker.io"]),
-        ({"id": "ubuntu", "version_id": "24.04"}, ["docker-compose-v2", "docker.io"]),
-        ({"id": "ubuntu", "version_id": "22.04"}, ["docker-compose-v2", "docker.io"]),
-    ],
-)
-def test_docker_packages_by_system(system: dict[str, str], expected: list[str]) -> None:
-    assert [name for name in baseline.packages(host("docker"), system) if "docker" in name] == expected
-
-
-def test_debian_12_needs_docker_from_elsewhere() -> None:
-    bookworm = {"id": "debian", "version_id": "12"}
-    with pytest.raises(baseline.PlatformError, match="Debian 12 has no package of Docker Compose v2"):
-        baseline.packages(host("docker"), bookworm)
-    assert "docker.io" not in baseline.packages(host("docker"), bookworm, has_docker=True, has_compose=True)
-    assert "nftables" in baseline.packages(host("firewall"), bookworm), "the other parts work there"
-
-
-def test_dockers_own_packages_are_not_mixed_with_the_distributions() -> None:
-    installed = {"docker-ce", "containerd.io"}
-    names = baseline.packages(host("docker"), TRIXIE, installed=installed, has_docker=True)
-    assert [name for name in names if "docker" in name] == ["docker-compose-plugin"]
-
-
-@pytest.mark.parametrize(
-    "system", [{"id": "fedora", "version_id": "42"}, {"id": "debian", "version_id": "11"}, {}]
-)
-def test_other_systems_are_refused_with_what_works(system: dict[str, str]) -> None:
-    with pytest.raises(
-        baseline.PlatformError, match="not supported: use one of Debian 13, Debian 12, Ubuntu 24.04"
-    ):
-        baseline.packages(host(), system)
-
-
-def test_the_owners_clock_service_stays() -> None:
-    assert "systemd-timesyncd" in baseline.packages(host("system"), TRIXIE)
-    assert "systemd-timesyncd" not in baseline.packages(host("system"), TRIXIE, installed={"chrony"})
-    assert [unit.name for unit in baseline.units(host("system"), installed={"chrony"})] == []
-
-
-def test_a_survey_asks_about_every_package_that_could_matter() -> None:
-    settings = host(*OFF, fail2ban=True)
-    asked = set(baseline.candidates(settings))
-    for system in (TRIXIE, {"id": "ubuntu", "version_id": "24.04"}, {"id": "ubuntu", "version_id": "22.04"}):
-        assert set(baseline.packages(settings, system)) <= asked
-    assert {"chrony", "docker-ce"} <= asked
-
-
-def test_units_by_part() -> None:
-    found = baseline.units(host("docker", "system", "updates"), agent=True)
-    assert {unit.name: (unit.running, unit.may_be_skipped) for unit in found} == {
-        "understudy-recover.service": (False, False),
-        "docker.service": (True, False),
-        "systemd-timesyncd.service": (True, True),
-        "apt-daily.timer": (True, False),
-        "apt-daily-upgrade.timer": (True, False),
-    }
-    assert "understudy-firewall.service" not in [unit.name for unit in baseline.units(host(*OFF))]
-
-
-def test_every_validator_reads_a_file_of_the_tree() -> None:
-    settings = host(*OFF)
-    tree = baseline.tree(settings, agent=b"x")
-    found = baseline.validators(settings, agent=True)
-    assert [validator.name for validator in found] == [
-        "dockerd --validate",
-        "sshd -t",
-        "apt-config",
-        "nft --check",
-        "systemd-analyze verify (understudy-firewall.service)",
-        "systemd-analyze verify (understudy-recover.service)",
-    ]
-    for validator in found:
-        assert all(path in tree.entries for path in validator.needs)
-        assert all(f"{{stage}}{path}" in " ".join(validator.argv) for path in validator.needs)

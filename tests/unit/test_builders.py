@@ -17,14 +17,24 @@ from understudy.spec import Native
 
 Load = Callable[..., Catalog]
 UP = [
-    "docker", "compose", "--project-name", "notes", "--project-directory", "/home/docker-projects/notes",
-    "--file", "/home/docker-projects/notes/compose.yaml", "--env-file", "/home/docker-projects/notes/.env",
+    "docker",
+    "compose",
+    "--project-name",
+    "notes",
+    "--project-directory",
+    "/home/docker-projects/notes",
+    "--file",
+    "/home/docker-projects/notes/compose.yaml",
+    "--env-file",
+    "/home/docker-projects/notes/.env",
 ]
 
 
 @pytest.fixture
 def desired(notes: Write, load: Load) -> Desired:
-    return render.desired(load(), HostSettings(name="box", domain=VARIABLES["DOMAIN"]), {"notes": {"KEY": "value"}})
+    return render.desired(
+        load(), HostSettings(name="box", domain=VARIABLES["DOMAIN"]), {"notes": {"KEY": "value"}}
+    )
 
 
 def test_a_stack_comes_up_waited_for(desired: Desired) -> None:
@@ -95,7 +105,13 @@ def test_the_owners_compose_file_reaches_the_host_byte_for_byte(desired: Desired
 
 @pytest.mark.parametrize(
     ("value", "quoted"),
-    [("plain", "'plain'"), ("a b$c", "'a b$c'"), ("it's", '"it\'s"'), ("a'b$\"\\", '"a\'b\\$\\"\\\\"'), ("one\ntwo", '"one\\ntwo"')],
+    [
+        ("plain", "'plain'"),
+        ("a b$c", "'a b$c'"),
+        ("it's", '"it\'s"'),
+        ("a'b$\"\\", '"a\'b\\$\\"\\\\"'),
+        ("one\ntwo", '"one\\ntwo"'),
+    ],
 )
 def test_env_values_survive(value: str, quoted: str) -> None:
     assert dotenv.quote(value) == quoted
@@ -104,7 +120,7 @@ def test_env_values_survive(value: str, quoted: str) -> None:
 def test_a_native_service_reads_its_secrets_from_files_never_from_its_unit() -> None:
     service = Native(exec="/opt/app --serve", credentials=["TOKEN"], environment_from_credentials=["TOKEN"])
     assert native.command(service) == (
-        "/bin/sh -c 'TOKEN=\"$$(cat \"$${CREDENTIALS_DIRECTORY}/TOKEN\")\"; export TOKEN; exec /opt/app --serve'"
+        '/bin/sh -c \'TOKEN="$$(cat "$${CREDENTIALS_DIRECTORY}/TOKEN")"; export TOKEN; exec /opt/app --serve\''
     )
 
 
@@ -126,8 +142,12 @@ def test_image_references(reference: str, parts: tuple[str, str, str], floating:
 @pytest.mark.parametrize(
     ("live", "declared", "older"),
     [
-        ("a:1.10", "a:1.9", True), ("a:1.9", "a:1.10", False), ("a:16", "a:16.4", False), ("a:v2.0-alpine", "a:v1.9-alpine", True),
-        ("a:latest", "a:1.0", False), ("a:2", "b:1", False),
+        ("a:1.10", "a:1.9", True),
+        ("a:1.9", "a:1.10", False),
+        ("a:16", "a:16.4", False),
+        ("a:v2.0-alpine", "a:v1.9-alpine", True),
+        ("a:latest", "a:1.0", False),
+        ("a:2", "b:1", False),
     ],
 )
 def test_downgrades_are_seen(live: str, declared: str, older: bool) -> None:
@@ -137,7 +157,13 @@ def test_downgrades_are_seen(live: str, declared: str, older: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "result"),
     [
-        ("${A}", "1"), ("$A-$$B", "1-$B"), ("${B:-x}", "x"), ("${E:-x}", "x"), ("${E-x}", ""), ("${A:+y}", "y"), ("${B:+y}", ""),
+        ("${A}", "1"),
+        ("$A-$$B", "1-$B"),
+        ("${B:-x}", "x"),
+        ("${E:-x}", "x"),
+        ("${E-x}", ""),
+        ("${A:+y}", "y"),
+        ("${B:+y}", ""),
         ("${NONE}", "${NONE}"),
     ],
 )
@@ -149,5 +175,8 @@ def test_an_override_file_is_merged_as_compose_does() -> None:
     base = {"ports": ["1:1"], "environment": {"A": "1", "B": "1"}, "command": ["a", "b"], "image": "x:1"}
     over = {"ports": ["2:2"], "environment": {"B": "2"}, "command": ["c"], "image": "x:2"}
     assert compose.merge(base, over) == {
-        "ports": ["1:1", "2:2"], "environment": {"A": "1", "B": "2"}, "command": ["c"], "image": "x:2"
+        "ports": ["1:1", "2:2"],
+        "environment": {"A": "1", "B": "2"},
+        "command": ["c"],
+        "image": "x:2",
     }

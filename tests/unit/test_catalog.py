@@ -38,17 +38,24 @@ def test_a_service_is_read_with_its_ports_mounts_and_secrets(notes: Write, load:
     assert set(service.files) == {"compose.yaml", "notes.conf"}
 
 
-def test_the_block_may_stand_in_the_compose_file_and_its_variables_are_not_compose_variables(write: Write, load: Load) -> None:
-    write("solo/compose.yaml", """
+def test_the_block_may_stand_in_the_compose_file_and_its_variables_are_not_compose_variables(
+    write: Write, load: Load
+) -> None:
+    write(
+        "solo/compose.yaml",
+        """
         services: {app: {image: "example/solo:1.0", ports: ["127.0.0.1:8101:80"]}}
         x-understudy:
           probe: {to: "app:80", text: "${NOT_A_VARIABLE}"}
-    """)
+    """,
+    )
     assert load(strict=True).services["solo"].block.probe is not None
 
 
 def test_no_block_is_valid(write: Write, load: Load) -> None:
-    write("plain/compose.yaml", "services: {app: {image: 'example/plain:1.0', ports: ['127.0.0.1:8102:80']}}\n")
+    write(
+        "plain/compose.yaml", "services: {app: {image: 'example/plain:1.0', ports: ['127.0.0.1:8102:80']}}\n"
+    )
     service = load().services["plain"]
     assert (service.block.tier, service.block.group, service.project) == ("important", "rest", "plain")
 
@@ -104,7 +111,9 @@ def test_a_wrong_block_names_file_line_and_key(
         ("    ports:", "    image: twice:1\n    ports:", 4, "given twice"),
     ],
 )
-def test_a_wrong_compose_file_names_file_and_line(notes: Write, load: Load, old: str, new: str, line: int, says: str) -> None:
+def test_a_wrong_compose_file_names_file_and_line(
+    notes: Write, load: Load, old: str, new: str, line: int, says: str
+) -> None:
     assert old in NOTES
     path = notes("notes/compose.yaml", NOTES.replace(old, new))
     found = faults(load)
@@ -123,7 +132,9 @@ def test_a_wrong_compose_file_names_file_and_line(notes: Write, load: Load, old:
         ('{BASE: "https://notes.${DOMAIN}"}', "{DB_PASSWORD: hunter2}", "in clear"),
     ],
 )
-def test_what_strict_refuses_is_a_warning_otherwise(notes: Write, load: Load, old: str, new: str, says: str) -> None:
+def test_what_strict_refuses_is_a_warning_otherwise(
+    notes: Write, load: Load, old: str, new: str, says: str
+) -> None:
     assert old in NOTES
     notes("notes/compose.yaml", NOTES.replace(old, new))
     assert any(says in fault.message and fault.fix for fault in load().warnings)

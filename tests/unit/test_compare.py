@@ -20,7 +20,10 @@ from understudy.settings import HostSettings
 from understudy.tree import Entry
 
 Load = Callable[..., Catalog]
-ALL_OFF = {name: False for name in ("docker", "firewall", "ssh_hardening", "updates", "system", "backup", "tunnel", "proxy")}
+ALL_OFF = {
+    name: False
+    for name in ("docker", "firewall", "ssh_hardening", "updates", "system", "backup", "tunnel", "proxy")
+}
 
 
 @pytest.fixture
@@ -30,23 +33,52 @@ def desired(notes: Write, load: Load) -> Desired:
 
 
 def live_entry(entry: Entry) -> dict[str, Any]:
-    numbers = {"uid": entry.user if isinstance(entry.user, int) else 0, "gid": entry.group if isinstance(entry.group, int) else 0}
-    return {"kind": entry.kind, "mode": f"{entry.mode:04o}", "user": "root", "group": "root", "sha256": entry.sha256, **numbers}
+    numbers = {
+        "uid": entry.user if isinstance(entry.user, int) else 0,
+        "gid": entry.group if isinstance(entry.group, int) else 0,
+    }
+    return {
+        "kind": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "user": "root",
+        "group": "root",
+        "sha256": entry.sha256,
+        **numbers,
+    }
 
 
 @pytest.fixture
 def survey(desired: Desired) -> dict[str, Any]:
     """A host that is exactly as described."""
     container = {
-        "id": "1", "name": "notes-app-1", "project": "notes", "service": "app", "config_hash": "h1", "image": "example/notes:1.2.3",
-        "state": "running", "health": "", "mounts": [], "ports": [{"host_port": 8100}], "working_dir": "/home/docker-projects/notes",
+        "id": "1",
+        "name": "notes-app-1",
+        "project": "notes",
+        "service": "app",
+        "config_hash": "h1",
+        "image": "example/notes:1.2.3",
+        "state": "running",
+        "health": "",
+        "mounts": [],
+        "ports": [{"host_port": 8100}],
+        "working_dir": "/home/docker-projects/notes",
     }
     return {
-        "os": {"id": "debian", "version_id": "13", "arch": "x86_64"}, "cpu_flags": ["avx"], "packages": dict.fromkeys(desired.packages, "1"),
-        "users": {}, "units": {u.name: {"enabled": "enabled", "active": "active"} for u in desired.units},
-        "files": {entry.path: live_entry(entry) for entry in desired.tree}, "manifest": release.manifest(desired), "pending": [],
-        "containers": [container], "volumes": [], "stack_hashes": {"notes": {"app": "h1"}}, "listeners": [{"port": 8100, "process": "docker-proxy"}],
-        "disks": {"/": {"free": 10**11, "inodes_free": 10**6, "inodes_total": 10**7}}, "mounts": {}, "docker": {"version": "26", "compose": "2"},
+        "os": {"id": "debian", "version_id": "13", "arch": "x86_64"},
+        "cpu_flags": ["avx"],
+        "packages": dict.fromkeys(desired.packages, "1"),
+        "users": {},
+        "units": {u.name: {"enabled": "enabled", "active": "active"} for u in desired.units},
+        "files": {entry.path: live_entry(entry) for entry in desired.tree},
+        "manifest": release.manifest(desired),
+        "pending": [],
+        "containers": [container],
+        "volumes": [],
+        "stack_hashes": {"notes": {"app": "h1"}},
+        "listeners": [{"port": 8100, "process": "docker-proxy"}],
+        "disks": {"/": {"free": 10**11, "inodes_free": 10**6, "inodes_total": 10**7}},
+        "mounts": {},
+        "docker": {"version": "26", "compose": "2"},
     }
 
 
@@ -57,7 +89,9 @@ def test_a_host_as_described_needs_nothing(desired: Desired, survey: dict[str, A
     assert preflight.refusals(desired, survey, changes.files, Allowances()) == []
 
 
-def test_a_changed_mounted_file_recreates_its_container_alone(desired: Desired, survey: dict[str, Any]) -> None:
+def test_a_changed_mounted_file_recreates_its_container_alone(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     path = "/home/docker-projects/notes/notes.conf"
     survey["files"][path]["sha256"] = "0" * 64
     changes = compare.changes(desired, survey)
@@ -70,7 +104,9 @@ def test_a_changed_secret_recreates_its_users(desired: Desired, survey: dict[str
     assert compare.changes(desired, survey).reactions == ["recreate:notes/app"]
 
 
-def test_a_restart_that_a_killed_run_forgot_is_done_by_the_next(desired: Desired, survey: dict[str, Any]) -> None:
+def test_a_restart_that_a_killed_run_forgot_is_done_by_the_next(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     survey["pending"] = ["recreate:notes/app", "stack:notes"]
     changes = compare.changes(desired, survey)
     assert changes.reactions == ["recreate:notes/app"]
@@ -79,7 +115,11 @@ def test_a_restart_that_a_killed_run_forgot_is_done_by_the_next(desired: Desired
 
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
-    [("config_hash", "h0", "older description"), ("state", "exited", "is exited"), ("health", "unhealthy", "unhealthy")],
+    [
+        ("config_hash", "h0", "older description"),
+        ("state", "exited", "is exited"),
+        ("health", "unhealthy", "unhealthy"),
+    ],
 )
 def test_a_container_that_is_not_right_brings_its_stack_up(
     desired: Desired, survey: dict[str, Any], key: str, value: str, reason: str
@@ -88,14 +128,18 @@ def test_a_container_that_is_not_right_brings_its_stack_up(
     assert reason in compare.changes(desired, survey).stacks[0].reasons[0]
 
 
-def test_owner_and_mode_count_and_numbers_are_compared_as_numbers(desired: Desired, survey: dict[str, Any]) -> None:
+def test_owner_and_mode_count_and_numbers_are_compared_as_numbers(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     key = survey["files"]["/etc/understudy/secrets/notes/KEY"]
     assert key["uid"] == 1000
     key["uid"] = 0
     assert [c.action for c in compare.changes(desired, survey).files] == ["permissions"]
 
 
-def test_what_nobody_declares_any_more_is_deleted_only_as_we_wrote_it(desired: Desired, survey: dict[str, Any]) -> None:
+def test_what_nobody_declares_any_more_is_deleted_only_as_we_wrote_it(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     digest = hashlib.sha256(b"x").hexdigest()
     for path, live in (("/etc/old", digest), ("/etc/edited", "f" * 64)):
         survey["manifest"]["entries"][path] = {"kind": "file", "sha256": digest, "service": ""}
@@ -131,7 +175,7 @@ def test_somebodys_work_on_the_host_is_never_overwritten(
     if not known:
         del survey["manifest"]["entries"][path]
     sentence = refused(desired, survey)[0]
-    assert says in sentence and "--overwrite notes" in sentence and "import notes" in sentence
+    assert says in sentence and "--overwrite notes" in sentence and "--dry --diff" in sentence
     assert refused(desired, survey, overwrite=frozenset({"notes"})) == []
 
 
@@ -151,7 +195,10 @@ def test_a_newer_live_image_is_never_taken_back(desired: Desired, survey: dict[s
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"mounts": [{"source": "/home/docker-projects/notes/data"}], "image": "x:1", "ports": []}, "uses the same data"),
+        (
+            {"mounts": [{"source": "/home/docker-projects/notes/data"}], "image": "x:1", "ports": []},
+            "uses the same data",
+        ),
         ({"mounts": [], "image": "example/notes:0.9", "ports": []}, "same image"),
         ({"mounts": [], "image": "x:1", "ports": [{"host_port": 8100}]}, "holds its port"),
     ],
@@ -159,26 +206,46 @@ def test_a_newer_live_image_is_never_taken_back(desired: Desired, survey: dict[s
 def test_the_same_application_under_another_project_is_refused(
     desired: Desired, survey: dict[str, Any], other: dict[str, Any], says: str
 ) -> None:
-    survey["containers"] = [{**survey["containers"][0], "project": "notiz", "name": "notiz-app-1", "working_dir": "/srv/notiz", **other}]
+    survey["containers"] = [
+        {
+            **survey["containers"][0],
+            "project": "notiz",
+            "name": "notiz-app-1",
+            "working_dir": "/srv/notiz",
+            **other,
+        }
+    ]
     sentence = refused(desired, survey)[0]
     assert says in sentence and "'notes'" in sentence and "notiz" in sentence and "--fresh notes" in sentence
     assert refused(desired, survey, fresh=frozenset({"notes"})) == []
 
 
-def test_a_volume_of_another_project_with_the_same_name_is_refused(notes: Write, load: Load, survey: dict[str, Any]) -> None:
-    notes("notes/compose.yaml", "services: {app: {image: 'example/notes:1.2.3', volumes: ['store:/data']}}\nvolumes: {store: {}}\n")
+def test_a_volume_of_another_project_with_the_same_name_is_refused(
+    notes: Write, load: Load, survey: dict[str, Any]
+) -> None:
+    notes(
+        "notes/compose.yaml",
+        "services: {app: {image: 'example/notes:1.2.3', volumes: ['store:/data']}}\nvolumes: {store: {}}\n",
+    )
     notes("notes/understudy.yaml", "tier: important\n")
     desired = render.desired(load(), HostSettings(name="box", domain="x.org", parts=ALL_OFF), {})  # type: ignore[arg-type]
     survey["containers"] = []
-    survey["volumes"] = [{"name": "notiz_store", "project": "notiz", "labels": {"com.docker.compose.volume": "store"}}]
-    assert any("notiz_store" in sentence for sentence in preflight.refusals(desired, survey, [], Allowances()))
+    survey["volumes"] = [
+        {"name": "notiz_store", "project": "notiz", "labels": {"com.docker.compose.volume": "store"}}
+    ]
+    assert any(
+        "notiz_store" in sentence for sentence in preflight.refusals(desired, survey, [], Allowances())
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda s: s["disks"]["/"].update(free=1000), "MB free"),
-        (lambda s: s.update(containers=[], listeners=[{"port": 8100, "process": "nginx"}]), "needs port 8100, which process nginx holds"),
+        (
+            lambda s: s.update(containers=[], listeners=[{"port": 8100, "process": "nginx"}]),
+            "needs port 8100, which process nginx holds",
+        ),
         (lambda s: s["os"].update(arch="armv7l"), None),
     ],
 )
@@ -191,14 +258,19 @@ def test_a_host_that_cannot_take_the_change_is_stopped_in_one_sentence(
 
 
 def test_needs_of_hardware_and_mounts_are_checked(notes: Write, load: Load, survey: dict[str, Any]) -> None:
-    notes("notes/understudy.yaml", "requires: {cpu_flags: [avx2], arch: [arm64], mounts: [/mnt/big]}\nsecrets: {KEY: {generate: none, optional: true}}\n")
+    notes(
+        "notes/understudy.yaml",
+        "requires: {cpu_flags: [avx2], arch: [arm64], mounts: [/mnt/big]}\nsecrets: {KEY: {generate: none, optional: true}}\n",
+    )
     desired = render.desired(load(), HostSettings(name="box", domain="x.org", parts=ALL_OFF), {})  # type: ignore[arg-type]
     survey["mounts"] = {"/mnt/big": {"mounted": False}}
     found = "\n".join(preflight.problems(desired, survey))
     assert "avx2" in found and "arm64 only" in found and "/mnt/big, which is not mounted" in found
 
 
-def test_the_upload_holds_exactly_what_differs_and_no_secret_in_clear_sight(desired: Desired, survey: dict[str, Any]) -> None:
+def test_the_upload_holds_exactly_what_differs_and_no_secret_in_clear_sight(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     path = "/etc/understudy/secrets/notes/KEY"
     before = copy.deepcopy(survey)
     survey["files"][path]["sha256"] = "0" * 64
@@ -210,14 +282,25 @@ def test_the_upload_holds_exactly_what_differs_and_no_secret_in_clear_sight(desi
     assert compare.changes(desired, before).files == []
 
 
-def test_a_changed_compose_file_is_checked_by_the_hosts_own_compose(desired: Desired, survey: dict[str, Any]) -> None:
+def test_a_changed_compose_file_is_checked_by_the_hosts_own_compose(
+    desired: Desired, survey: dict[str, Any]
+) -> None:
     path = "/home/docker-projects/notes/compose.yaml"
     survey["files"][path]["sha256"] = "0" * 64
     request = release.build(desired, survey, compare.changes(desired, survey).files)
     argv = request["validators"][0]["argv"]
     assert argv == [
-        "docker", "compose", "--project-name", "notes", "--project-directory", "{stage}/home/docker-projects/notes",
-        "--file", "{stage}/home/docker-projects/notes/compose.yaml",
-        "--env-file", "{stage}/home/docker-projects/notes/.env", "config", "--quiet",
+        "docker",
+        "compose",
+        "--project-name",
+        "notes",
+        "--project-directory",
+        "{stage}/home/docker-projects/notes",
+        "--file",
+        "{stage}/home/docker-projects/notes/compose.yaml",
+        "--env-file",
+        "{stage}/home/docker-projects/notes/.env",
+        "config",
+        "--quiet",
     ]
     assert request["context"] == ["/home/docker-projects/notes/.env"]

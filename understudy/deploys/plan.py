@@ -5,5 +5,5 @@ from pyinfra import host
 from understudy import project
 from understudy.operations import planning, session
 
-session.start(host, project.desired_for(host.name, host.data.dict()))
+session.start(host, project.desired_of(host))
 planning.reported(name="Compare the host with its description")

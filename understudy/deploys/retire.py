@@ -6,6 +6,6 @@ from understudy import project
 from understudy.operations import host as base
 from understudy.operations import retiring, session
 
-session.start(host, project.desired_for(host.name, host.data.dict()))
+session.start(host, project.desired_of(host))
 base.locked(name="Take the host's lock")
-retiring.stopped(host.data.service, name=f"Stop {host.data.service}, keep its data")
+retiring.stopped(service=host.data.service, name=f"Stop {host.data.service}, keep its data")

@@ -11,10 +11,12 @@ from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 SHORTEST = 4
+# Single angle quotation marks: seldom in configuration, so a masked place is easily seen.
+OPEN, CLOSE = "\u2039", "\u203a"
 
 
 class Masker:
-    """Knows the values to hide: ``values`` maps each value to the name shown in its place, as ‹NAME›.
+    """Knows the values to hide: ``values`` maps each value to the name that is shown instead.
 
     A value is also found as base64, JSON, URL, HTML and shell text, and a value of several lines line by
     line. Values shorter than 4 characters are left: they would hide half of every text.
@@ -30,7 +32,7 @@ class Masker:
         """``text`` without any known value."""
         if self._pattern is None:
             return text
-        return self._pattern.sub(lambda found: f"‹{self._names[found[0]]}›", text)
+        return self._pattern.sub(lambda found: f"{OPEN}{self._names[found[0]]}{CLOSE}", text)
 
 
 @lru_cache(maxsize=4)

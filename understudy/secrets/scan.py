@@ -37,16 +37,16 @@ TOKENS = (
     ),
 )
 
-SECRET_NAME = (
+NAMES_OF_SECRETS = (
     r"[\w.-]*(?:password|passwd|passphrase|requirepass|secret|token|api[_-]?key|private[_-]?key|"
     r"secret[_-]?key|access[_-]?key|encryption[_-]?key|credential|webhook(?:[_-]?url)?)|salt[a-z]*"
 )
 ASSIGNMENT = re.compile(
-    rf"(?<![\w$])(?P<name>{SECRET_NAME})[\"']?\s*(?P<sign>[:=]|\s(?=[^\s:=]))\s*"
+    rf"(?<![\w$])(?<!\$\{{)(?P<name>{NAMES_OF_SECRETS})[\"']?\s*(?P<sign>[:=]|\s(?=[^\s:=]))\s*"
     r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s,}\"'#][^\s,}\"']*)",
     re.IGNORECASE,
 )
-DEFAULT = re.compile(rf"\$\{{(?P<name>{SECRET_NAME}):?-(?P<value>[^}}$]+)\}}", re.IGNORECASE)
+DEFAULT = re.compile(rf"\$\{{(?P<name>{NAMES_OF_SECRETS}):?-(?P<value>[^}}$]+)\}}", re.IGNORECASE)
 SETTINGS = {
     ".yaml",
     ".yml",
@@ -59,8 +59,8 @@ SETTINGS = {
     ".service",
     ".j2",
     ".properties",
-    "",
 }
+SETTINGS_FILES = {".env", "Dockerfile", "Caddyfile"}
 NO_VALUE = re.compile(r"^(true|false|yes|no|on|off|null|none|nil|~|\d{1,3})$", re.IGNORECASE)
 
 
@@ -96,40 +96,37 @@ def _scan(path: Path) -> Iterator[Fault]:
 def _scan_line(path: Path, number: int, line: str) -> Iterator[Fault]:
     for what, pattern in TOKENS:
         if pattern.search(line):
-            yield Fault(
-                "error",
-                path,
-                number,
-                "",
-                f"{what} stands here in clear",
-                "move it to secrets/ and revoke the old one",
-            )
+            fix = "move it to secrets/ and revoke the old one"
+            yield Fault("error", path, number, "", f"{what} stands here in clear", fix)
             return
-    for name in _assigned(path, line):
-        fix = (
-            "move it to secrets/ and write ${"
-            + name.upper().replace("-", "_")
-            + "}, or end the line with `# not a secret`"
-        )
+    for name in dict.fromkeys(found.lstrip("-.") for found in _assigned(path, line)):
+        fix = "move it to secrets/ (docs/secrets.md), or end the line with `# not a secret`"
         yield Fault("error", path, number, name, "a secret stands here in clear", fix)
 
 
 def _assigned(path: Path, line: str) -> Iterator[str]:
     """Names on this line that a literal value is given to."""
-    is_settings = path.suffix in SETTINGS or path.name.startswith(".env")
+    is_settings = path.suffix in SETTINGS or path.name in SETTINGS_FILES
     if path.name == ".env.example" or line.lstrip().startswith(("#", ";", "//")):
         return
     yield from (found["name"] for found in DEFAULT.finditer(line))
     for found in ASSIGNMENT.finditer(line):
         # Elsewhere than in settings only a quoted text can be a value: the rest is code and prose.
-        if (is_settings or found["value"][0] in "\"'") and _is_literal(found):
+        if (is_settings or found["value"][0] in "\"'") and _assigns(found) and _is_literal(found["value"]):
             yield found["name"]
 
 
-def _is_literal(found: re.Match[str]) -> bool:
-    value = found["value"].strip("\"'")
-    if not found["sign"].strip() and not found["name"].lower().endswith("requirepass"):
+def _assigns(found: re.Match[str]) -> bool:
+    """True for NAME=value, for NAME: value where a key can stand, and for redis' `requirepass value`."""
+    sign = found["sign"].strip()
+    if sign == ":":
+        before = found.string[: found.start()].rstrip()
+        return not before or before[-1] in "-{,[(\"'"
+    return sign == "=" or found["name"].lower().endswith("requirepass")
+
+
+def _is_literal(value: str) -> bool:
+    text = value.strip("\"'")
+    if not text or NO_VALUE.match(text):
         return False
-    if not value or NO_VALUE.match(value):
-        return False
-    return value[0] not in "$/{[%|>&*!" and "{{" not in value and "${" not in value
+    return text[0] not in "$/{[%|>&*!" and "{{" not in text and "${" not in text

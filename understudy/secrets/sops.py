@@ -18,6 +18,7 @@ TIMEOUT = 60
 UNCHANGED = 200
 MAC_MISMATCH = 51
 DAMAGED = 25
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - sops makes a 0700 folder of its own in it
 RECIPIENT = re.compile(r"\bage1[0-9a-z]+\b")
 
 
@@ -60,14 +61,8 @@ def edit(path: Path, config: Path) -> bool:
 
     sops needs a plain file for the editor, so it is put into memory where the system has such a place.
     """
-    private = next(
-        (
-            place
-            for place in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")
-            if place and os.access(place, os.W_OK)
-        ),
-        None,
-    )
+    in_memory = [place for place in (os.environ.get("XDG_RUNTIME_DIR"), SHARED_MEMORY) if place]
+    private = next((place for place in in_memory if os.access(place, os.W_OK)), None)
     environment = {**os.environ, **({"TMPDIR": private} if private else {})}
     argv = [binary(), "--disable-version-check", "--config", str(config), "edit", str(path)]
     finished = subprocess.run(argv, check=False, env=environment, stderr=subprocess.PIPE)
@@ -95,7 +90,7 @@ def _run(path: Path, arguments: list[str], stdin: bytes = b"") -> bytes:
 
 def _error(path: Path, code: int, text: str) -> SecretsError:
     """One sentence for what sops reported. Its own text is not passed on: it may quote a value."""
-    if code == MAC_MISMATCH or code == DAMAGED:
+    if code in (MAC_MISMATCH, DAMAGED):
         return SecretsError(
             f"{path}: was changed without sops, its checksum does not fit: restore it from git, "
             f"then use `understudy secrets edit {path.stem}`"

@@ -83,6 +83,14 @@ class Store:
             self._add(service, made)
         return list(made)
 
+    def add(self, service: str, values: Mapping[str, str]) -> list[str]:
+        """Keep values that somebody else made (a provider, an import); existing names stay as they are."""
+        with self._exclusive():
+            known = self.load(service)
+            new = {name: value for name, value in values.items() if name not in known}
+            self._add(service, new)
+        return list(new)
+
     def ensure_all(self, declared: Mapping[str, Specs]) -> dict[str, list[str]]:
         """:meth:`ensure` for every service; returns only those that got something new."""
         self.load_all([service for service, specs in declared.items() if specs])
@@ -92,25 +100,37 @@ class Store:
     def edit(self, service: str, specs: Specs | None = None) -> bool:
         """Open the owner's editor on a service's secrets; False when nothing was changed.
 
-        A first edit starts from generated values and one empty line for each secret only the owner knows.
+        The file starts with generated values and an empty line for each secret only the owner knows.
         """
         specs = specs or {}
         self.ensure(service, specs)
         path = self.path(service)
-        started = path.exists()
-        if not started:
-            self._write(path, sops.encrypt(path, _blank(specs).encode(), config_of(self.folder), "yaml"))
+        before = path.read_bytes() if path.exists() else None
+        self._offer(path, service, specs)
+        changed = False
         try:
             changed = sops.edit(path, config_of(self.folder))
         finally:
-            self._cache.pop(service, None)
-            if not started and not self._holds_values(service):
-                path.unlink()
+            if not changed:
+                self._put_back(path, before)
         self.load(service)
         return changed
 
-    def _holds_values(self, service: str) -> bool:
-        return bool(self.load(service))
+    def _offer(self, path: Path, service: str, specs: Specs) -> None:
+        """Put an empty line for each missing secret into the file, so that the editor shows its name."""
+        if not path.exists():
+            self._write(path, sops.encrypt(path, _blank(specs).encode(), config_of(self.folder), "yaml"))
+            return
+        known = self.load(service)
+        missing = [name for name, spec in specs.items() if spec.generate == "none" and name not in known]
+        if missing:
+            self._extend(path, dict.fromkeys(missing, ""))
+
+    def _put_back(self, path: Path, before: bytes | None) -> None:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            self._write(path, before)
 
     def _add(self, service: str, values: Mapping[str, str]) -> None:
         path = self.path(service)

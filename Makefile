@@ -1,0 +1,60 @@
+# Every target is safe to run twice. `make help` lists them.
+UNDERSTUDY := .venv/bin/understudy
+PYTHON_TOOLS := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format unit lab-test plan converge status retire lab-up lab-down lab-list bootstrap lock wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: bootstrap ## Stage the practice world on this machine and converge it before your eyes
+	@$(UNDERSTUDY) lab up --fresh
+	@$(UNDERSTUDY) demo
+
+test: bootstrap ## Lint, types, unit tests, then the tests on real lab hosts
+	@scripts/test.sh all
+
+lint: bootstrap ## Style and types
+	@scripts/test.sh lint
+
+unit: bootstrap ## Unit tests alone: seconds, no Docker
+	@scripts/test.sh unit
+
+lab-test: bootstrap ## The tests on real lab hosts alone
+	@scripts/test.sh lab
+
+format: bootstrap ## Format the Python code
+	@$(PYTHON_TOOLS)/ruff format -q . && $(PYTHON_TOOLS)/ruff check -q --fix .
+
+plan: bootstrap ## What a converge would change (ARGS="...")
+	@$(UNDERSTUDY) plan $(ARGS)
+
+converge: bootstrap ## Bring the hosts to what the description says (ARGS="...")
+	@$(UNDERSTUDY) converge $(ARGS)
+
+status: bootstrap ## What runs, and what was last proven (ARGS="...")
+	@$(UNDERSTUDY) status $(ARGS)
+
+retire: bootstrap ## Take a service away, keep its data (ARGS="SERVICE")
+	@$(UNDERSTUDY) retire $(ARGS)
+
+lab-up: bootstrap ## Stage the practice world
+	@$(UNDERSTUDY) lab up
+
+lab-down: bootstrap ## Throw the practice world's hosts away
+	@$(UNDERSTUDY) lab down
+
+lab-list: bootstrap ## Show the practice world's hosts
+	@$(UNDERSTUDY) lab list
+
+bootstrap:
+	@scripts/bootstrap.sh
+
+lock: bootstrap ## Write requirements/ anew from pyproject.toml
+	@scripts/lock.sh
+
+wheel: bootstrap ## Build the wheel into dist/ and check what is in it
+	@scripts/wheel.sh dist
+
+clean: ## Remove every trace: hosts, disks, images, network, engine we started, .venv
+	@scripts/clean.sh

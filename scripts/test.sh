@@ -1,0 +1,38 @@
+#!/bin/sh
+# Runs the checks: test.sh lint|unit|lab|all. pytest comes last, so its closing line is the end of the output;
+# with CI=true nothing of the lab is left running, whatever the tests ended with.
+set -eu
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+
+lint() {
+    $bin/ruff check .
+    $bin/ruff format --check -q . || { echo "run make format"; return 1; }
+    $bin/mypy
+}
+
+leave_nothing_running() {
+    status=$?
+    if [ "${CI:-}" = true ]; then
+        $bin/understudy lab down --engine >&2 || echo "the lab could not be taken down" >&2
+    fi
+    exit "$status"
+}
+
+case "${1:-all}" in
+lint) lint ;;
+unit) $bin/pytest tests/unit ;;
+lab)
+    trap leave_nothing_running EXIT
+    $bin/pytest tests/lab
+    ;;
+all)
+    lint
+    trap leave_nothing_running EXIT
+    $bin/pytest tests/unit tests/lab
+    ;;
+*)
+    echo "usage: scripts/test.sh lint|unit|lab|all" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,90 @@
+"""The staged practice world, shared by all tests of this folder: staged once, hosts talked to over SSH."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from lab import hosts, staging
+from lab.facts import Facts, HostFacts
+from lab.progress import Progress
+from lab.settings import DEFAULT_HOSTS, Settings, find_settings, refuse_cloud_credentials
+from lab.ssh import on_host
+
+
+@dataclass(frozen=True)
+class LabHost:
+    """One host as a test sees it."""
+
+    settings: Settings
+    name: str
+    facts: HostFacts
+
+    @property
+    def ip(self) -> str:
+        return self.facts.ip
+
+    def run(
+        self, command: str, *, timeout: float = 300, check: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a shell command as root; `timeout` is in seconds."""
+        return on_host(self.settings, self.ip, command, timeout=timeout, check=check)
+
+    def output(self, command: str, *, timeout: float = 300) -> str:
+        """What a command that must succeed printed, stripped."""
+        return self.run(command, timeout=timeout, check=True).stdout.strip()
+
+    def kill(self) -> None:
+        """A power cut."""
+        hosts.power_cut(self.facts.container)
+
+    def start(self) -> None:
+        """Switches the host on and waits until it has booted."""
+        staging.switch_on(self.settings, self.facts)
+
+    def pause(self) -> None:
+        hosts.pause(self.facts.container)
+
+    def unpause(self) -> None:
+        hosts.unpause(self.facts.container)
+
+    def disconnect(self) -> None:
+        hosts.disconnect(self.settings, self.facts.container)
+
+    def connect(self) -> None:
+        hosts.connect(self.settings, self.name, self.facts)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The staged world."""
+
+    settings: Settings
+    facts: Facts
+
+    def host(self, name: str = "lemongrab") -> LabHost:
+        return LabHost(self.settings, name, self.facts.hosts[name])
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Replaces hosts by new machines with empty disks."""
+        staging.up(self.settings, names, Progress(quiet=True), fresh=True)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """Stages the lab of this clone (or of UNDERSTUDY_LAB), reusing what is staged already."""
+    refuse_cloud_credentials(dict(os.environ))
+    settings = find_settings()
+    return Lab(settings, staging.up(settings, DEFAULT_HOSTS, Progress(quiet=True)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder needs the lab, and staging it for the first time takes minutes."""
+    for item in items:
+        if "tests/lab/" in str(item.path):
+            item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.timeout(1800))

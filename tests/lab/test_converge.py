@@ -1,0 +1,298 @@
+"""The whole stack on a real host: what a converge does, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from project import Outcome, Project
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def project(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.copy(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def first(project: Project, lab: Any) -> Outcome:
+    """The first converge; every test builds on the converged host."""
+    outcome = project.converge()
+    assert outcome.code == 0, outcome.output
+    return outcome
+
+
+@pytest.fixture
+def host(lab: Any, first: Outcome) -> Any:
+    return lab.host("lemongrab")
+
+
+@pytest.fixture
+def edited(project: Project, first: Outcome) -> Iterator[Project]:
+    """The project for a test that edits it: edits are taken back and the host converged again."""
+    yield project
+    project.restore()
+    outcome = project.converge()
+    assert outcome.code == 0, outcome.output
+
+
+def started(host: Any) -> dict[str, str]:
+    """Container name to the moment it was started."""
+    lines = host.run(
+        "docker ps -aq | xargs docker inspect --format '{{.Name}} {{.State.StartedAt}}'"
+    ).stdout.splitlines()
+    return dict(line.split() for line in lines)
+
+
+def state(host: Any) -> dict[str, Any]:
+    """What must be equal after an undisturbed and a disturbed converge: files, containers, units, firewall."""
+    listing = (
+        "for f in $(python3 -c \"import json;print(*json.load(open('/var/lib/understudy/manifest.json'))['entries'])\"); do "
+        "stat -c '%n %a %U %G' $f; [ -f $f ] && sha256sum $f; done; true"
+    )
+    hashes = (
+        'docker ps -a --format \'{{.Names}} {{.Label "com.docker.compose.project"}} {{.Image}} {{.State}} '
+        '{{.Label "com.docker.compose.config-hash"}}\' | sort'
+    )
+    units = "systemctl list-units --type=service --state=running --plain --no-legend | awk '{print $1}' | grep -v session | sort"
+    leftovers = "find / -xdev -name '*.understudy-*' -not -path '/proc/*' 2>/dev/null; ls /var/lib/understudy /var/lib/understudy/pending"
+    commands = {
+        "files": listing,
+        "containers": hashes,
+        "units": units,
+        "leftovers": leftovers,
+        "firewall": "nft -s list table inet understudy",
+        "ports": "ss -Hltn | awk '{print $4}' | sort -u",
+    }
+    return {name: host.run(command).stdout for name, command in commands.items()}
+
+
+def sessions(host: Any) -> int:
+    """Commands that sshd ran so far, by its own log: an independent count."""
+    return int(host.run("journalctl -u ssh -o cat | grep -c 'Starting session: command' || true").stdout)
+
+
+def test_every_service_answers_with_the_right_content(first: Outcome) -> None:
+    report = first.reports[0]
+    services = {probe["service"] for probe in report["probes"]}
+    assert first.failed_probes == []
+    assert len(services) == 16 and len(report["probes"]) >= 25
+
+
+def test_a_second_converge_changes_nothing_with_few_commands(project: Project, host: Any) -> None:
+    host.run(
+        "mkdir -p /etc/ssh/sshd_config.d; echo 'LogLevel VERBOSE' > /etc/ssh/sshd_config.d/99-count.conf; systemctl reload ssh"
+    )
+    before, running = sessions(host), started(host)
+    again = project.converge()
+    counted = sessions(host) - before - 2  # the two counting commands themselves
+    host.run("rm /etc/ssh/sshd_config.d/99-count.conf; systemctl reload ssh")
+    assert again.code == 0 and again.changed == {} and again.failed_probes == []
+    assert started(host) == running
+    assert 0 < counted <= 10 and counted == again.reports[0]["commands"]
+
+
+def test_plan_says_no_changes(project: Project, first: Outcome) -> None:
+    plan = project.verb("plan", "-i", "inventory/lab.py", "--limit", "lemongrab", "--json", "--exit-code")
+    assert plan.code == 0, plan.output
+    assert (
+        plan.reports[0]["count"] == 0
+        and plan.reports[0]["refused"] == []
+        and plan.reports[0]["warnings"] == []
+    )
+
+
+def test_a_one_line_change_restarts_that_service_alone(edited: Project, host: Any) -> None:
+    before = started(host)
+    edited.edit(
+        "goatcounter/compose.yaml",
+        "restart: unless-stopped",
+        "restart: unless-stopped\n    hostname: counted",
+    )
+    outcome = edited.converge()
+    assert outcome.code == 0, outcome.output
+    after = started(host)
+    assert {name for name in after if after[name] != before.get(name)} == {"/goatcounter-goatcounter-1"}
+    assert outcome.changed["files"] == ["update /home/docker-projects/goatcounter/compose.yaml"]
+
+
+def test_dry_diff_shows_the_change_and_no_secret_and_changes_nothing(edited: Project, host: Any) -> None:
+    before = state(host)
+    edited.edit("homepage/compose.yaml", "restart: unless-stopped", "restart: always")
+    outcome = edited.pyinfra("--dry", "--diff", "--limit", "lemongrab")
+    assert "+    restart: always" in outcome.output
+    assert state(host) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        (
+            "caddy/understudy.yaml",
+            None,
+            'routes:\n  - {host: broken, to: "static:/x", probe: {text: x}, '
+            'response_headers: {"Bad\\"} Name {": "1"}}\n',
+            "caddy validate",
+        ),
+        (
+            "homepage/compose.yaml",
+            "restart: unless-stopped",
+            "restart: unless-stopped\n    mem_limit: plenty",
+            "docker compose config",
+        ),
+        ("bookmarks/understudy.yaml", "  exec: ", "  exec: relative/path ", "systemd-analyze verify"),
+    ],
+)
+def test_a_broken_file_leaves_the_running_version_serving(
+    edited: Project, host: Any, file: str, old: str | None, new: str, says: str
+) -> None:
+    before, running = state(host), started(host)
+    if old is None:
+        path = edited.path / "services" / file
+        text = path.read_text()
+        path.write_text(text.replace("routes:\n", new) if "routes:\n" in text else text + new)
+    else:
+        edited.edit(file, old, new)
+    outcome = edited.converge()
+    assert outcome.code == 1 and says in outcome.output, outcome.output
+    assert state(host) == before and started(host) == running
+
+
+def test_a_file_changed_on_the_host_is_never_overwritten_unasked(edited: Project, host: Any) -> None:
+    path = "/home/docker-projects/homepage/compose.yaml"
+    host.run(f"echo '# by hand' >> {path}")
+    refused = edited.verb("converge", "-i", "inventory/lab.py", "--limit", "lemongrab")
+    assert refused.code == 3 and "--overwrite homepage" in refused.output
+    assert "# by hand" in host.run(f"cat {path}").stdout
+    taken = edited.verb(
+        "converge", "-i", "inventory/lab.py", "--limit", "lemongrab", "--overwrite", "homepage"
+    )
+    assert taken.code == 0, taken.output
+    assert "# by hand" not in host.run(f"cat {path}").stdout
+
+
+def test_a_port_held_by_a_stranger_stops_the_host_in_one_sentence(edited: Project, host: Any) -> None:
+    edited.edit("homepage/compose.yaml", "127.0.0.1:3002:", "127.0.0.1:3999:")
+    host.run("systemd-run --quiet --unit=stranger python3 -m http.server --bind 127.0.0.1 3999; sleep 1")
+    before = state(host)
+    outcome = edited.converge()
+    host.run("systemctl stop stranger")
+    assert outcome.code == 1 and "homepage needs port 3999, which process python3 holds" in outcome.output
+    assert state(host)["containers"] == before["containers"]
+
+
+def test_retire_keeps_the_data_and_removes_the_rest(edited: Project, host: Any) -> None:
+    commit = "curl -fsS -X POST http://127.0.0.1:8088/_lab/commit"
+    assert host.run(commit).returncode == 0
+    retired = edited.verb("retire", "goatcounter", "-i", "inventory/lab.py", "--yes=goatcounter")
+    assert retired.code == 0, retired.output
+    assert host.run("docker ps -a | grep -c goatcounter").stdout.strip() == "0"
+    assert "goatcounter" not in host.run("cat /home/docker-projects/caddy/conf/Caddyfile").stdout
+    assert host.run("ls /home/docker-projects/goatcounter/compose.yaml").returncode != 0
+    edited.restore()
+    assert edited.converge().code == 0
+    rows = json.loads(host.run("curl -fsS http://127.0.0.1:8088/_lab/rows").stdout)
+    assert rows["count"] >= 1 and rows["missing"] == []
+
+
+def test_no_secret_is_seen_where_others_look(project: Project, host: Any) -> None:
+    secrets = secret_values()
+    outcome = project.converge("--diff", "-vvv", "--debug")
+    assert outcome.code == 0
+    seen = host.run(
+        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'; systemctl show '*' -p Environment; systemctl cat '*' 2>/dev/null; "
+        "journalctl -o cat --no-pager; cat /var/lib/understudy/manifest.json"
+    ).stdout
+    readable = host.run(
+        "find /etc /home /var/lib/understudy /usr/lib/understudy /run /tmp -xdev -type f -perm /044 -size -2M "
+        "-not -path '*/app/*' -not -path '/run/docker/*' -print0 2>/dev/null | xargs -0 cat 2>/dev/null"
+    ).stdout
+    places = {
+        "converge -vvv --debug --diff": outcome.output,
+        "host listings and journal": seen,
+        "readable files": readable,
+    }
+    found = [
+        (name, place) for name, value in secrets.items() for place, text in places.items() if value in text
+    ]
+    assert found == []
+
+
+def secret_values() -> dict[str, str]:
+    """Every secret of the lab by name."""
+    from lab import world
+    from understudy.secrets import Store
+
+    world.use_lab_key()
+    store = Store(world.SECRETS)
+    return {
+        f"{service}/{name}": value
+        for service, values in store.load_all().items()
+        for name, value in values.items()
+    }
+
+
+def test_every_compose_file_is_plain_compose(host: Any, project: Project) -> None:
+    wrong = []
+    for folder in sorted((project.path / "services").iterdir()):
+        if (folder / "compose.yaml").exists():
+            script = (
+                "d=$(mktemp -d); cat > $d/all; sed -n '1,/^---8<---$/p' $d/all | sed '$d' > $d/.env; "
+                "sed '1,/^---8<---$/d' $d/all > $d/compose.yaml; "
+                "docker compose --env-file $d/.env -f $d/compose.yaml config --quiet"
+            )
+            text = (
+                (folder / ".env.example").read_text() + "\n---8<---\n" + (folder / "compose.yaml").read_text()
+            )
+            done = host.run(script, input=text)
+            if done.returncode:
+                wrong.append(f"{folder.name}: {done.stderr}")
+    assert wrong == []
+
+
+def test_a_power_cut_and_boot_bring_everything_back(lab: Any, host: Any, project: Project) -> None:
+    lab.kill("lemongrab")
+    lab.start("lemongrab")
+    deadline = time.monotonic() + 240
+    outcome = project.verb("plan", "-i", "inventory/lab.py", "--limit", "lemongrab", "--json")
+    while time.monotonic() < deadline and not (
+        outcome.code == 0 and outcome.reports and outcome.reports[0]["count"] == 0
+    ):
+        time.sleep(3)
+        outcome = project.verb("plan", "-i", "inventory/lab.py", "--limit", "lemongrab", "--json")
+    assert outcome.reports and outcome.reports[0]["count"] == 0, outcome.output
+    again = project.converge()
+    assert again.code == 0 and again.changed == {} and again.failed_probes == []
+
+
+def test_killed_at_random_moments_and_run_again_it_ends_the_same(edited: Project, host: Any) -> None:
+    undisturbed = state(host)
+    dice = random.Random(20261122)
+    for round_number in range(10):
+        edited.edit(
+            "goatcounter/compose.yaml",
+            "restart: unless-stopped",
+            f"restart: unless-stopped\n    hostname: round{round_number}",
+        )
+        edited.edit("vaultwarden/nginx.conf", "server {", f"# round {round_number}\nserver {{")
+        process = edited.start("converge", "-i", "inventory/lab.py", "--limit", "lemongrab")
+        time.sleep(dice.uniform(0.5, 8.0))
+        kill_group(process.pid)
+        process.wait()
+        edited.restore()
+        again = edited.converge()
+        assert again.code == 0, again.output
+        assert state(host) == undisturbed, f"round {round_number}"
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to a process we started and all its children."""
+    import os
+    import signal
+
+    os.killpg(pid, signal.SIGKILL)
