@@ -1,7 +1,8 @@
 """Changes a host's files as one journaled transaction (protocol.md §9).
 
 Request: {"release", "archive": base64 tar.gz, "context": [paths], "expect": {path: sha256 | "missing"},
-"entries": [{"index", "path", "kind", "mode", "user", "group", "sha256", "target", "secret", "service", "reaction"}],
+"entries": [{"index", "path", "kind", "mode", "user", "group", "sha256", "target", "secret", "service",
+"reaction"}],
 "delete": [{"path", "sha256", "reaction"?}], "validators": [{"name", "argv", "timeout", "service"}],
 "manifest": {"entries": {path: {"kind", "sha256", ...}}, ...}}.
 Reply: {"changed": [paths], "deleted": [paths], "markers": {reaction: token}, "seconds"}.

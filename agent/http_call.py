@@ -55,13 +55,23 @@ def call(probe: dict[str, Any]) -> Answer:
     return answer
 
 
-def _place(url: str) -> urllib.parse.SplitResult:
-    place = urllib.parse.urlsplit(url)
+def _redirected(base: str, location: str) -> tuple[str, str]:
+    """Host and target that a Location header leads to."""
     try:
-        port = place.port
+        new = urllib.parse.urlsplit(urllib.parse.urljoin(base, location))
+    except ValueError as error:
+        raise CallFailed(f"it redirects to {location!r}, which is no address") from error
+    return new.netloc, _target(new)
+
+
+def _place(url: str) -> urllib.parse.SplitResult:
+    try:
+        place = urllib.parse.urlsplit(url)
+        # Reading .port is what raises on a port that is no number.
+        usable = place.hostname and (place.port or place.scheme == "http") and place.scheme in ("http", "tcp")
     except ValueError:
-        port = None
-    if place.scheme not in ("http", "tcp") or not place.hostname or (place.scheme == "tcp" and not port):
+        usable = None
+    if not usable:
         raise CallFailed(f"{url!r} is not http://ADDRESS:PORT/path or tcp://ADDRESS:PORT")
     return place
 

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = ["listeners"]
 
+# Socket states; a UDP socket that is connected to a peer has another one and serves nobody else.
 _LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 
@@ -21,7 +22,8 @@ def listeners() -> list[dict[str, Any]]:
     found = {(table.rstrip("6"), address, port): owners.get(inode) for table, address, port, inode in sockets}
     names = ("proto", "address", "port", "process")
     return [
-        dict(zip(names, (*key, process))) for key, process in sorted(found.items(), key=lambda item: item[0])
+        dict(zip(names, (*key, process), strict=True))
+        for key, process in sorted(found.items(), key=lambda item: item[0])
     ]
 
 
@@ -33,8 +35,7 @@ def _rows(table: str) -> Iterator[tuple[str, int, str]]:
         return
     for line in lines:
         fields = line.split()
-        # A connected UDP socket has a remote port and is not listening.
-        if fields[3] == _LISTENING[table] and fields[2].endswith(":0000"):
+        if fields[3] == _LISTENING[table]:
             address, port = fields[1].split(":")
             yield _address(address), int(port, 16), fields[9]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,16 +59,14 @@ def _start(argv: Sequence[str], cwd: str | None, merge: bool) -> subprocess.Pope
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End the whole process group: gently, then surely."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(_GRACE)
-            return
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            return
+    """End the whole process group: gently, then surely (a child that ignores the first holds our pipe open)."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def run(argv: Sequence[str], timeout: float, cwd: str | None = None) -> Finished:

@@ -47,9 +47,7 @@ def _require(root: Root, place: str, size: int, inodes: int) -> None:
     disk = os.statvfs(root.at(place))
     free, wanted = disk.f_bavail * disk.f_frsize, size + _RESERVE
     if free < wanted:
-        raise AgentError(
-            f"the disk of {place} is full: {free / 1e6:.1f} MB free, {wanted / 1e6:.1f} MB needed; nothing was changed",
-            "space",
-        )
+        sizes = f"{free / 1e6:.1f} MB free, {wanted / 1e6:.1f} MB needed"
+        raise AgentError(f"the disk of {place} is full: {sizes}; nothing was changed", "space")
     if disk.f_files and disk.f_favail < inodes + _INODES:
         raise AgentError(f"the disk of {place} has {disk.f_favail} inodes left; nothing was changed", "space")

@@ -45,9 +45,8 @@ def read(root: Root, stacks: list[Stack]) -> dict[str, Hashes]:
     keys = {stack["service"]: cache_key(root, stack, compose) for stack in stacks}
     waiting = [stack for stack in stacks if keys[stack["service"]] not in cache]
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        fresh = dict(
-            zip([stack["service"] for stack in waiting], pool.map(lambda stack: _ask(root, stack), waiting))
-        )
+        answers = pool.map(lambda stack: _ask(root, stack), waiting)
+        fresh = {stack["service"]: answer for stack, answer in zip(waiting, answers, strict=True)}
     found = {name: fresh[name] if name in fresh else cache[str(key)] for name, key in keys.items()}
     new = {str(keys[name]): value for name, value in fresh.items() if keys[name] and "error" not in value}
     if new:

@@ -35,12 +35,12 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     levels = request.get("levels") or [list(stacks)]
     _check(stacks, levels)
     results: dict[str, Result] = {}
-    with lock.exclusive(root, "stacks", "stacks", float(request.get("lock_wait", 120)), say):
-        with ThreadPoolExecutor(max(1, int(request.get("parallel") or 3))) as pool:
-            for level in levels:
-                names = [name for name in level if name in stacks]
-                job = partial(_one, Disk(root), request, stacks, dict(results))
-                results |= dict(zip(names, pool.map(job, names)))
+    pool = ThreadPoolExecutor(max(1, int(request.get("parallel") or 3)))
+    with lock.exclusive(root, "stacks", "stacks", float(request.get("lock_wait", 120)), say), pool:
+        for level in levels:
+            names = [name for name in level if name in stacks]
+            job = partial(_one, Disk(root), request, stacks, dict(results))
+            results |= dict(zip(names, pool.map(job, names), strict=True))
     failed = [name for name, result in results.items() if result["rc"] != 0]
     return {"results": list(results.values()), "failed": failed}
 

@@ -41,7 +41,7 @@ def units(names: list[str]) -> dict[str, dict[str, Any]]:
     blocks = [_block(text) for text in re.split(r"\n\s*\n", ended.out.strip()) if text.strip()]
     if not ended.ok or len(blocks) != len(names):
         raise Unreadable(f"systemctl show: {ended.why()}")
-    return {name: _unit(block) for name, block in zip(names, blocks)}
+    return {name: _unit(block) for name, block in zip(names, blocks, strict=True)}
 
 
 def _block(text: str) -> dict[str, str]:

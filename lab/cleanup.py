@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -35,6 +36,7 @@ def remove_scratch() -> None:
         owner = folder.name.removeprefix(SCRATCH).split("-")[0]
         if not Path("/proc", owner).exists():
             run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
+    Path(tempfile.gettempdir(), f"understudy-lab.{os.getuid()}.lock").unlink(missing_ok=True)
 
 
 def remove_labelled(kind: str, label: str) -> None:

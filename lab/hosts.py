@@ -6,6 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
+from lab.disks import copy_store
 from lab.engine import docker
 from lab.facts import HostFacts
 from lab.settings import Settings
@@ -50,16 +51,9 @@ def create(
     volume = settings.volume(name)
     docker("volume", "create", "--label", settings.label, volume)
     if store:
-        copy_volume(store, volume, image)
+        copy_store(store, volume, image)
     run(create_command(settings, name, host, gateway, image))
     docker("cp", "-", f"{host.container}:/", stdin=identity_archive(settings, name))
-
-
-def copy_volume(source: str, target: str, image: str) -> None:
-    mounts = ["--volume", f"{source}:/from:ro", "--volume", f"{target}:/to"]
-    docker(
-        "run", "--rm", "--network", "none", *mounts, image, "cp", "-a", "--reflink=auto", "/from/.", "/to/"
-    )
 
 
 def host_key(settings: Settings, name: str) -> Path:

@@ -77,7 +77,16 @@ def ensure_root(root: Root) -> bool:
             build_with_mmdebstrap(root, recipe)
         else:
             build_from_registry(root, recipe)
+    remove_superseded(root)
     return True
+
+
+def remove_superseded(root: Root) -> None:
+    """Removes images of older recipes, except those a host or a store still uses (Docker refuses these)."""
+    tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", root.name).split()
+    for tag in tags:
+        if tag != root.tag:
+            run(["docker", "image", "rm", tag], check=False)
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from lab import hosts, ssh
 from lab.engine import ensure_engine
@@ -32,6 +35,14 @@ def locked(settings: Settings) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def building() -> Iterator[None]:
+    """Images and stores are shared by all labs of a user, so one lab at a time builds them; others wait."""
+    with (Path(tempfile.gettempdir()) / f"understudy-lab.{os.getuid()}.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: bool = False) -> Facts:
     """Brings the named hosts up and returns what is staged; nothing is done twice.
 
@@ -42,8 +53,9 @@ def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: b
         layout = require_cgroup2()
         with progress.step("engine", f"ready (cgroups: {layout})"):
             ensure_engine(settings)
-        ensure_roots(progress)
-        store = ensure_store(images, progress)
+        with building():
+            ensure_roots(progress)
+            store = ensure_store(images, progress)
         facts = ensure_facts(settings)
         ssh.make_key(settings.key, "understudy-lab")
         for name in names if fresh else ():

@@ -7,6 +7,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 
+from lab.disks import copy_store
 from lab.engine import docker
 from lab.images_build import AppImage, ensure_images
 from lab.progress import Progress
@@ -93,20 +94,7 @@ def build_store(name: str, images: list[AppImage], previous: Store | None) -> No
     docker("volume", "create", "--label", OWNER, name)
     old = previous.content if previous else {}
     if previous:
-        mounts = ["-v", f"{previous.name}:/from:ro", "-v", f"{name}:/to"]
-        docker(
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            *mounts,
-            HOST.tag,
-            "cp",
-            "-a",
-            "--reflink=auto",
-            "/from/.",
-            "/to/",
-        )
+        copy_store(previous.name, name, HOST.tag)
     changed = [image for image in images if old.get(image.reference) != image.key]
     dropped = sorted(old.keys() - {image.reference for image in images})
     pairs = [f"={reference}" for reference in dropped] + [

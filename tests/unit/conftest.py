@@ -7,11 +7,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from samples import NOTES, NOTES_BLOCK, VARIABLES, Write
 
 from understudy.catalog import Catalog, Source, load_catalog
-
-VARIABLES = {"DOMAIN": "example.org", "TZ": "Etc/UTC"}
-Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
@@ -43,30 +41,6 @@ def load(services: Path) -> Callable[..., Catalog]:
         return load_catalog(Source(services, variables=VARIABLES, **source), strict)  # type: ignore[arg-type]
 
     return _load
-
-
-NOTES = """
-services:
-  app:
-    image: example/notes:1.2.3
-    ports: ["127.0.0.1:8100:80"]
-    environment: {BASE: "https://notes.${DOMAIN}"}
-    secrets: [key]
-    volumes:
-      - ./data:/data
-      - ./notes.conf:/etc/notes.conf:ro
-secrets:
-  key: {file: /etc/understudy/secrets/notes/KEY}
-"""
-
-NOTES_BLOCK = """
-needs: []
-routes:
-  - {host: notes, to: "app:80", probe: {path: /health, text: alive}}
-databases: [{sqlite: "app:/data/notes.db"}]
-secrets:
-  KEY: {generate: alnum32, uid: 1000}
-"""
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import VARIABLES, Write
+from samples import VARIABLES, Write
 
 from understudy import compose, dotenv, images, native, render, runner
 from understudy.catalog import Catalog

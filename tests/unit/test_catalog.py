@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import NOTES, NOTES_BLOCK, Write
+from samples import NOTES, NOTES_BLOCK, Write
 
 from understudy.catalog import Catalog
 from understudy.faults import CatalogError, Fault

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import VARIABLES, Write
+from samples import VARIABLES, Write
 
 from understudy import compare, preflight, release, render
 from understudy.catalog import Catalog

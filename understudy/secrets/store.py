@@ -168,6 +168,8 @@ class Store:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
+                # Not left to close(): under gevent a forked sops may hold a copy of the descriptor for a while.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
 

@@ -78,8 +78,10 @@ class GokapiStore(SqliteStore):
 
     def __init__(self, data: Path, key: bytes) -> None:
         self.data, self.key = data, key
-        super().__init__(Layout(data / "gokapi.sqlite", SCHEMA, self._insert, "SELECT Size FROM FileMetaData WHERE Id LIKE 'lab-%'",
-                                wal=True, files=self._file))  # fmt: skip
+        stored = tuple(path for path in data.glob("*") if "sqlite" not in path.name)[:1]
+        numbers = "SELECT Size FROM FileMetaData WHERE Id LIKE 'lab-%'"
+        layout = Layout(data / "gokapi.sqlite", SCHEMA, self._insert, numbers, wal=True, beside=stored, files=self._file)
+        super().__init__(layout)
 
     def commit(self, with_file: bool) -> dict[str, Any]:
         return super().commit(True)

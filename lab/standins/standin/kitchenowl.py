@@ -39,7 +39,7 @@ def layout(data: Path) -> Layout:
 
     return Layout(
         data / "database.db", SCHEMA, insert,
-        "SELECT CAST(substr(name, 5) AS INTEGER) FROM item WHERE name LIKE 'lab-%'", setup=setup,
+        "SELECT CAST(substr(name, 5) AS INTEGER) FROM item WHERE name LIKE 'lab-%'", setup=setup, beside=(data / "upload",),
         files=lambda number: (data / "upload" / f"lab-{number}.jpg", f"picture {number}\n".encode() * 64),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import json
 import re
 import secrets as random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ def build(place: Place) -> App:
     installed = data_version(html)
     check_versions(installed, version)
     place_code(html, place, version)
-    if not (html / "config/config.php").exists():
-        if installed:
-            refuse("config/config.php is missing although version.php is there: a new installation would hide the loss")
+    if not installed:
         install(html, place, version, wishes)
+    elif not (html / "config/config.php").exists():
+        refuse("config/config.php is missing although version.php is there: a new installation would hide the loss")
     elif installed < version:
         upgrade(html, version)
     app = App("nextcloud", 80, place, Live(html))
@@ -54,7 +55,7 @@ def claim(html: Path, place: Place) -> None:
 
 def image_version(place: Place) -> Version:
     numbers = [int(number) for number in re.findall(r"\d+", place.version.split("-")[0])][:3]
-    return (*(numbers + [0, 0, 0])[:3], 2)
+    return (*[*numbers, 0, 0, 0][:3], 2)
 
 
 def data_version(html: Path) -> Version:
@@ -101,18 +102,24 @@ def install(html: Path, place: Place, version: Version, wishes: dict[str, str | 
     administrator, password = environment.get("NEXTCLOUD_ADMIN_USER"), wishes["NEXTCLOUD_ADMIN_PASSWORD"]
     if not (administrator and password and environment.get("POSTGRES_HOST") and wishes["POSTGRES_PASSWORD"]):
         refuse("the stand-in installs by itself only: NEXTCLOUD_ADMIN_USER, NEXTCLOUD_ADMIN_PASSWORD and POSTGRES_* are needed")
-    config = first_config(html, environment, version, str(wishes["POSTGRES_PASSWORD"]))
+    path = html / "config/config.php"
+    resumed = path.exists()
+    config = php_config.read(path) if resumed else first_config(environment, version, administrator)
+    if not resumed:
+        php_config.write(path, config)
+    owner = {"dbuser": environment.get("POSTGRES_USER", "nextcloud"), "dbpassword": str(wishes["POSTGRES_PASSWORD"])}
     print("Starting nextcloud installation", flush=True)
-    tables.wait_until_reachable(lambda: tables.install(config, administrator, password))
+    tables.wait_until_reachable(lambda: tables.install(config, owner, administrator, password, resumed))
     (html / "data" / administrator / "files").mkdir(parents=True, exist_ok=True)
     (html / f"data/appdata_{config['instanceid']}/preview").mkdir(parents=True, exist_ok=True)
     (html / "data/.ocdata").write_text("# Nextcloud data directory\n")
-    php_config.write(html / "config/config.php", config)
+    php_config.write(path, config | {"installed": True})
     write_version(html, version)
     print("Nextcloud was successfully installed", flush=True)
 
 
-def first_config(html: Path, environment: Any, version: Version, password: str) -> dict[str, Any]:
+def first_config(environment: Mapping[str, str], version: Version, administrator: str) -> dict[str, Any]:
+    """The database role is the installer's own, with a password that is nowhere else."""
     domains = environment.get("NEXTCLOUD_TRUSTED_DOMAINS", "").split()
     return {
         "instanceid": "oc" + random.token_hex(5),
@@ -125,9 +132,9 @@ def first_config(html: Path, environment: Any, version: Version, password: str) 
         "dbname": environment.get("POSTGRES_DB", "nextcloud"),
         "dbhost": environment["POSTGRES_HOST"],
         "dbtableprefix": "oc_",
-        "dbuser": environment.get("POSTGRES_USER", "nextcloud"),
-        "dbpassword": password,
-        "installed": True,
+        "dbuser": f"oc_{administrator}",
+        "dbpassword": random.token_urlsafe(22),
+        "installed": False,
     }
 
 

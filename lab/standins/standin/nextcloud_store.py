@@ -56,33 +56,41 @@ def wait_until_reachable(attempt: Callable[[], None]) -> None:
             time.sleep(1)
 
 
-def install(config: dict[str, Any], administrator: str, password: str) -> None:
-    """Make tables and, where the given role may, a role of Nextcloud's own, as its installer does.
+def install(config: dict[str, Any], owner: dict[str, str], administrator: str, password: str, resumed: bool) -> None:
+    """Make the tables in one transaction and, where ``owner`` may, a role of Nextcloud's own, as its installer does.
 
-    Changes ``dbuser`` and ``dbpassword`` of the config: from then on they are in no secret, only in config.php.
+    That role's password is in no secret, only in config.php. Where the owner may not make roles, the config is
+    changed to name the owner.
     """
-    with connection(config["dbhost"], config["dbname"], config["dbuser"], config["dbpassword"]) as cursor:
+    with connection(config["dbhost"], config["dbname"], owner["dbuser"], owner["dbpassword"]) as cursor:
+        cursor.execute("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")
+        own_role = bool(cursor.fetchone()[0])
+        if not own_role:
+            config.update(owner)
         cursor.execute("SELECT to_regclass('public.oc_filecache')")
         if cursor.fetchone()[0]:
-            refuse("the database has tables of a Nextcloud although config.php is missing: a new one would hide the loss")
-        cursor.execute("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")
-        if cursor.fetchone()[0]:
-            _own_role(cursor, config, administrator)
-        cursor.execute(SCHEMA)
-        hashed = hashlib.scrypt(password.encode(), salt=config["passwordsalt"].encode(), n=1024, r=8, p=1).hex()
-        cursor.execute("INSERT INTO oc_users VALUES (%s, %s, %s)", (administrator, administrator, hashed))
-        cursor.execute("INSERT INTO oc_storages (id) VALUES (%s)", (f"home::{administrator}",))
-        cursor.execute("INSERT INTO oc_appconfig VALUES ('core', 'installedat', %s)", (str(int(time.time())),))
+            if not resumed:
+                refuse("the database has tables of a Nextcloud although config.php is missing: a new one would hide the loss")
+            return
+        if own_role:
+            _make_role(cursor, config["dbuser"], config["dbpassword"])
+        _fill(cursor, config, administrator, password)
 
 
-def _own_role(cursor: Any, config: dict[str, Any], administrator: str) -> None:
-    role, password = f"oc_{administrator}", random.token_urlsafe(22)
+def _make_role(cursor: Any, role: str, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
     cursor.execute(f'{verb} ROLE "{role}" LOGIN CREATEDB PASSWORD %s', (password,))
     cursor.execute(f'GRANT CREATE ON SCHEMA public TO "{role}"')
     cursor.execute(f'SET LOCAL ROLE "{role}"')
-    config["dbuser"], config["dbpassword"] = role, password
+
+
+def _fill(cursor: Any, config: dict[str, Any], administrator: str, password: str) -> None:
+    cursor.execute(SCHEMA)
+    hashed = hashlib.scrypt(password.encode(), salt=config["passwordsalt"].encode(), n=1024, r=8, p=1).hex()
+    cursor.execute("INSERT INTO oc_users VALUES (%s, %s, %s)", (administrator, administrator, hashed))
+    cursor.execute("INSERT INTO oc_storages (id) VALUES (%s)", (f"home::{administrator}",))
+    cursor.execute("INSERT INTO oc_appconfig VALUES ('core', 'installedat', %s)", (str(int(time.time())),))
 
 
 class Files:

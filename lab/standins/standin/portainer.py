@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .core import Answer, App, Place, Request, as_json, page, refuse
-from .durable import missing_numbers, sync_folder, write_durably
+from .durable import missing_numbers, write_durably
 
 MAGIC = b"\xed\x0c\xda\xedLABBOLT\x00"
 HEADER = struct.Struct(f">{len(MAGIC)}sQQ")  # magic, records, bytes used
@@ -32,15 +32,13 @@ class BoltFile:
         if new and (path.parent / "portainer.key").exists():
             refuse(f"{path} is missing although portainer.key is there: a new one would hide the loss")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.file: BinaryIO = open(path, "w+b" if new else "r+b")  # noqa: SIM115 - open as long as the program runs
+            if new:
+                write_durably(path, HEADER.pack(MAGIC, 0, HEADER.size), 0o600)
+            self.file: BinaryIO = open(path, "r+b")  # noqa: SIM115 - open as long as the program runs
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             refuse(f"failed opening store: {path}: {error.strerror}")
         self.records: list[dict[str, Any]] = []
-        if new:
-            self._write_header(HEADER.size)
-            sync_folder(path.parent)
         self.end = self._read()
 
     def _read(self) -> int:

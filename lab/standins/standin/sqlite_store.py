@@ -21,7 +21,7 @@ class Layout:
     """How an application keeps rows. ``insert`` gets the number, ``numbers`` selects one column of numbers.
 
     ``files`` turns a number into the path (below ``folder``) and content of the file that belongs to the row.
-    ``beside`` names files next to the data that prove it is not a first start.
+    ``beside`` names files, and folders that are empty at first, that prove it is not a first start.
     """
 
     database: Path
@@ -54,7 +54,7 @@ class SqliteStore:
                     write_durably(path, content)
                     answer["file"] = str(path)
                 self.layout.insert(self.connection, number)
-                self.connection.execute("COMMIT")
+                pass
             except BaseException:
                 self.connection.execute("ROLLBACK")
                 raise
@@ -85,11 +85,10 @@ class SqliteStore:
 def open_database(layout: Layout) -> sqlite3.Connection:
     """Open the database, or make it in an empty place. Anything in between stops the program."""
     path = layout.database
-    if path.exists():
-        connection = _open_existing(path)
-    else:
+    if not path.exists():
         _refuse_beside_data(layout)
-        connection = _create(layout)
+        _create(layout)
+    connection = _open_existing(path)
     connection.execute("PRAGMA synchronous=FULL")
     if layout.wal:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -119,22 +118,25 @@ def _open_existing(path: Path) -> sqlite3.Connection:
 
 def _refuse_beside_data(layout: Layout) -> None:
     leftovers = [layout.database.with_name(layout.database.name + end) for end in ("-wal", "-journal")]
-    found = [path for path in (*leftovers, *layout.beside) if path.exists()]
+    found = [path for path in (*leftovers, *layout.beside) if path.is_file() or (path.is_dir() and any(path.iterdir()))]
     if found:
         refuse(f"{layout.database} is missing although {found[0]} is there: a new one would hide the loss")
 
 
-def _create(layout: Layout) -> sqlite3.Connection:
-    path = layout.database
+def _create(layout: Layout) -> None:
+    """Made aside and renamed, so that a start that is cut short leaves nothing half made."""
+    path, unfinished = layout.database, layout.database.with_name(layout.database.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = _connect(path)
+        unfinished.unlink(missing_ok=True)
+        connection = _connect(unfinished)
         connection.executescript(layout.schema)
         layout.setup(connection)
+        connection.close()
+        os.replace(unfinished, path)
     except (OSError, sqlite3.OperationalError) as error:
         refuse(f"unable to create {path}: {error}")
     sync_folder(path.parent)
-    return connection
 
 
 def _connect(path: Path) -> sqlite3.Connection:

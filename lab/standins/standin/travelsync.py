@@ -32,6 +32,7 @@ def layout(work: Path, database: Path) -> Layout:
 
     return Layout(
         database, SCHEMA, insert, "SELECT CAST(substr(username, 5) AS INTEGER) FROM users WHERE username LIKE 'lab-%'",
+        beside=(work / "uploads",),
         files=lambda number: (work / "uploads" / f"lab-{number}.pdf", f"ticket {number}\n".encode() * 64),
     )  # fmt: skip
 

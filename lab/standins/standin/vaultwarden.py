@@ -39,9 +39,9 @@ def cipher_id(number: int) -> str:
 def build(place: Place) -> App:
     data = place.path(place.environment.get("DATA_FOLDER", "/data"))
     make_keys(data)
+    store = SqliteStore(layout(place, data))
     for folder in ("attachments", "icon_cache", "sends", "tmp"):
         (data / folder).mkdir(exist_ok=True)
-    store = SqliteStore(layout(place, data))
     app = App("vaultwarden", int(place.environment.get("ROCKET_PORT", "80")), place, store)
     Vault(app, store, place, data)
     return app
@@ -64,6 +64,7 @@ def layout(place: Place, data: Path) -> Layout:
 
     return Layout(
         database, SCHEMA, insert, "SELECT CAST(substr(name, 5) AS INTEGER) FROM ciphers WHERE name LIKE 'lab-%'", wal=True,
+        beside=(data / "attachments", data / "sends"),
         files=lambda number: (data / "attachments" / cipher_id(number) / "lab", f"attachment {number}\n".encode() * 64),
         setup=setup,
     )  # fmt: skip

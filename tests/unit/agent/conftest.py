@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from .fake_docker import docker
 from .world import World
+
+__all__ = ["docker", "scratch", "world"]
 
 
 @pytest.fixture

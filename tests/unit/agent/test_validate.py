@@ -11,7 +11,13 @@ from .world import STATE, Want, World, to
 
 
 def check(script: str, name: str = "check", **more: object) -> dict[str, object]:
-    return {"name": name, "argv": ["sh", "-c", script, "sh", "{stage}"], "timeout": 10, "service": "x", **more}
+    return {
+        "name": name,
+        "argv": ["sh", "-c", script, "sh", "{stage}"],
+        "timeout": 10,
+        "service": "x",
+        **more,
+    }
 
 
 def rejected(world: World, *arguments: object, **more: object) -> AgentError:
@@ -33,7 +39,11 @@ def test_sees_new_files_unchanged_files_and_links_under_the_stage(world: World) 
 
 
 def test_every_objection_is_reported_in_the_tools_words(world: World) -> None:
-    bad = [check("echo first line; echo bad token >&2; exit 3", "caddy"), check("exit 1", "compose"), check("true")]
+    bad = [
+        check("echo first line; echo bad token >&2; exit 3", "caddy"),
+        check("exit 1", "compose"),
+        check("true"),
+    ]
     error = rejected(world, {"/etc/x": Want(b"1")}, validators=bad)
     assert "caddy: first line\nbad token" in error.sentence and "compose: exit status 1" in error.sentence
     assert [item["name"] for item in error.details["failures"]] == ["caddy", "compose"]
@@ -46,7 +56,10 @@ def test_the_staging_path_is_not_shown(world: World) -> None:
 
 def test_secrets_in_a_tools_output_are_masked(world: World) -> None:
     world.write("/etc/app/.env", "TOKEN=live-token-value\n", 0o600)
-    tree = {"/etc/secret": Want(b"hunter2-hunter2\n", 0o644, secret=True), "/etc/closed": Want(b"k: 'qwertyuiop'\n", 0o640)}
+    tree = {
+        "/etc/secret": Want(b"hunter2-hunter2\n", 0o644, secret=True),
+        "/etc/closed": Want(b"k: 'qwertyuiop'\n", 0o640),
+    }
     script = 'cat "$1/etc/secret" "$1/etc/closed" "$1/etc/app/.env"; false'
     error = rejected(world, tree, context=["/etc/app/.env"], validators=[check(script)])
     for value in ("hunter2-hunter2", "qwertyuiop", "live-token-value"):
@@ -72,4 +85,4 @@ def test_a_context_file_that_vanished(world: World) -> None:
 
 def test_masking_hides_values_not_words() -> None:
     hidden = secrets_in([b'PASSWORD="s3cret value"\nDEBUG=1\n'])
-    assert mask('got s3cret value and PASSWORD in line 1', hidden) == "got *** and PASSWORD in line 1"
+    assert mask("got s3cret value and PASSWORD in line 1", hidden) == "got *** and PASSWORD in line 1"

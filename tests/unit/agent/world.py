@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from understudy.agent import apply
+from understudy.agent.errors import AgentError
 from understudy.agent.root import Root
 
 STATE = "/var/lib/understudy"
@@ -59,7 +62,10 @@ def to(target: str, reaction: str = "") -> Want:
 def archive(contents: dict[int, bytes]) -> str:
     """A gzipped tar in base64, members named by index."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
         for index, content in contents.items():
             member = tarfile.TarInfo(str(index))
             member.size = len(content)
@@ -110,7 +116,9 @@ class World:
         place.chmod(mode)
         return place
 
-    def apply(self, tree: Tree, release: str = "r1", delete: Tree | None = None, **more: Any) -> dict[str, Any]:
+    def apply(
+        self, tree: Tree, release: str = "r1", delete: Tree | None = None, **more: Any
+    ) -> dict[str, Any]:
         return apply.run(request(tree, release, delete, **more), self.root)
 
     def manifest(self) -> dict[str, Any]:
@@ -137,12 +145,25 @@ class World:
         return {path: seen for path, seen in self.snapshot().items() if not path.startswith("/var")}
 
 
+def refused(world: World, *arguments: Any, **more: Any) -> AgentError:
+    """Apply something that must be refused without changing anything."""
+    before = world.live()
+    with pytest.raises(AgentError) as caught:
+        world.apply(*arguments, **more)
+    assert world.live() == before
+    assert not world.at(f"{STATE}/journal.json").exists()
+    assert not world.at(f"{STATE}/staging").exists()
+    return caught.value
+
+
 def _seen(place: Path, hide: bool) -> tuple[Any, ...]:
     info = place.lstat()
     if stat.S_ISLNK(info.st_mode):
         return "link", os.readlink(place)
-    kind, mode = ("dir", None) if stat.S_ISDIR(info.st_mode) else ("file", b"" if hide else place.read_bytes())
-    return kind, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, mode
+    rights = (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
+    if stat.S_ISREG(info.st_mode):
+        return "file", *rights, b"" if hide else place.read_bytes()
+    return "dir" if stat.S_ISDIR(info.st_mode) else "other", *rights, None
 
 
 def killed_at(point: int, job: Callable[[Callable[[str], None]], object]) -> bool:

@@ -1,0 +1,1 @@
+../../../standins/standin/__init__.py

@@ -1,0 +1,1 @@
+../../../standins/standin/core.py

@@ -1,0 +1,1 @@
+../../../standins/standin/planning_poker.py

@@ -1,0 +1,1 @@
+../../../standins/standin/sqlite_store.py
