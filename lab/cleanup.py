@@ -54,6 +54,7 @@ def remove_shared() -> None:
             "ps", "-a", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}'
         ).split()
         if any(owner != "store" for owner in owners):
+            print("images and the prepared store stay: another lab on this machine uses them")
             return
     remove_labelled("container", f"{LABEL}=store")
     remove_labelled("volume", f"{LABEL}=store")

@@ -12,6 +12,7 @@ from .. import firewall
 from ..errors import UnderstudyError
 from .host import shell
 from .session import Commands, Session, guarded, no_delay, of, run
+from .units import markers
 
 
 @operation()
@@ -48,7 +49,7 @@ def load(session: Session) -> None:
             f"the host goes back to its former rules within {firewall.ROLLBACK_SECONDS} s; check ssh_ports"
         ) from error
     shell(session, firewall.disarm_command(), "the firewall was not confirmed", timeout=60)
-    session.agent("settle", {"done": ["nftables"]}, timeout=60)
+    session.agent("settle", {"done": markers(session, ["nftables"])}, timeout=60)
     session.record("firewall", ["loaded"])
 
 

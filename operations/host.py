@@ -19,6 +19,7 @@ def locked() -> Commands:
     """Take the host's lock for this run; it goes away by itself when the connection does."""
     if state.is_executing:
         lock.take(of(host))
+        of(host).changing = True
     host.noop("nobody else is changing this host")
     return
     yield

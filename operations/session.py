@@ -32,20 +32,25 @@ REPORT_VARIABLE = "UNDERSTUDY_REPORT"
 
 @dataclass
 class Session:
-    """What is known of one host during one run."""
+    """What is known of one host during one run.
+
+    ``changing`` is set once the lock is held: then a survey first finishes or undoes what a killed run left.
+    """
 
     host: Host
     desired: Desired
     allowed: Allowances = field(default_factory=Allowances)
     report: dict[str, Any] = field(default_factory=dict)
     commands: int = 0
+    changing: bool = False
     _survey: dict[str, Any] | None = None
     _changes: compare.HostChanges | None = None
 
     def survey(self) -> dict[str, Any]:
         """The host's state, read in one round trip and kept until something changes it."""
         if self._survey is None:
-            self._survey = self.agent("survey", compare.request(self.desired), timeout=120)
+            request = {**compare.request(self.desired), "recover": self.changing}
+            self._survey = self.agent("survey", request, timeout=300)
             render.complete(self.desired, self._survey)
         return self._survey
 

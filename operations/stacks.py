@@ -29,12 +29,12 @@ def jobs(session: Session) -> list[dict[str, Any]]:
     changes = session.changes()
     up = {change.service for change in changes.stacks}
     by_service = _reactions_by_service(changes.reactions)
-    pending = session.survey().get("pending") or []
+    pending = session.survey().get("markers") or {}
     found = []
     for name, stack in session.desired.stacks.items():
         steps = commands(session.desired, stack, name in up, by_service.get(name, []))
         if steps:
-            clears = [marker for marker in pending if service_of(marker) == name]
+            clears = {marker: token for marker, token in pending.items() if service_of(marker) == name}
             found.append({"service": name, "argv": steps, "timeout": stack.timeout + 60, "clears": clears})
     return found
 
@@ -88,7 +88,7 @@ def _report(session: Session, answer: dict[str, Any]) -> None:
                 f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info
             )
         else:
-            failed.append(f"{result['service']} did not come up: {_reason(result)}")
+            failed.append(f"{result['service']} did not come up: {result.get('skipped') or _reason(result)}")
     session.record("stacks", [result["service"] for result in answer["results"] if result["rc"] == 0])
     if failed:
         raise UnderstudyError("\n".join(failed))

@@ -50,9 +50,15 @@ def settle(session: Session) -> None:
         "could not settle units",
         300,
     )
-    session.agent("settle", {"done": reactions}, timeout=60)
+    session.agent("settle", {"done": markers(session, reactions)}, timeout=60)
     session.record("restarted", restarts)
     session.record("started", [u for u in units if u not in restarts and u not in may_skip])
+
+
+def markers(session: Session, reactions: list[str]) -> dict[str, str]:
+    """The host's markers of these reactions with their tokens: one that was set anew meanwhile stays."""
+    known = session.survey().get("markers") or {}
+    return {reaction: known[reaction] for reaction in reactions if reaction in known}
 
 
 def command(reactions: list[str], restarts: list[str], starts: list[str]) -> str:

@@ -108,10 +108,10 @@ def _ports(desired: Desired, survey: Survey) -> Iterator[str]:
 
 def _container_ports(survey: Survey) -> dict[int, Mapping[str, Any]]:
     return {
-        int(port["host_port"]): container
+        int(port["port"]): container
         for container in readable(survey, "containers") or []
         for port in container.get("ports") or []
-        if port.get("host_port")
+        if port.get("port")
     }
 
 
@@ -228,7 +228,7 @@ def _twin(
             return f"{where} uses the same data"
         if parse(container["image"]).name in stateful:
             return f"{where} runs the same image with data of its own"
-        if {int(p["host_port"]) for p in container.get("ports") or [] if p.get("host_port")} & ports:
+        if {int(p["port"]) for p in container.get("ports") or [] if p.get("port")} & ports:
             return f"{where} holds its port"
     names = set(service.compose.volumes) if service.compose else set()
     for volume in volumes:

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-from . import baseline, dotenv, exposure, hostside, native, proxy
+from . import baseline, compare, dotenv, exposure, hostside, native, proxy
 from .catalog import Catalog
 from .desired import Desired, Stack, Validator
 from .errors import BadInput
@@ -47,7 +47,7 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
     installed = [name for name, version in (survey.get("packages") or {}).items() if version]
     engine = survey.get("docker") or {}
     system = survey.get("os") or {}
-    live = (survey.get("contents") or {}).get(baseline.DAEMON_JSON)
+    live = (compare.readable(survey, "contents") or {}).get(baseline.DAEMON_JSON)
     result.tree = baseline.tree(
         settings,
         live_daemon_json=base64.b64decode(live) if live else None,

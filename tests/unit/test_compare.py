@@ -60,7 +60,7 @@ def survey(desired: Desired) -> dict[str, Any]:
         "state": "running",
         "health": "",
         "mounts": [],
-        "ports": [{"host_port": 8100}],
+        "ports": [{"container": 80, "proto": "tcp", "address": "127.0.0.1", "port": 8100}],
         "working_dir": "/home/docker-projects/notes",
     }
     return {
@@ -200,7 +200,7 @@ def test_a_newer_live_image_is_never_taken_back(desired: Desired, survey: dict[s
             "uses the same data",
         ),
         ({"mounts": [], "image": "example/notes:0.9", "ports": []}, "same image"),
-        ({"mounts": [], "image": "x:1", "ports": [{"host_port": 8100}]}, "holds its port"),
+        ({"mounts": [], "image": "x:1", "ports": [{"container": 80, "proto": "tcp", "address": "127.0.0.1", "port": 8100}]}, "holds its port"),
     ],
 )
 def test_the_same_application_under_another_project_is_refused(
