@@ -2,13 +2,13 @@
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit lab-test plan converge status retire lab-up lab-down lab-list bootstrap lock wheel clean
+.PHONY: help demo test lint format unit lab-test plan converge retire lab-up lab-down lab-list bootstrap lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: bootstrap ## Stage the practice world on this machine and converge it before your eyes
-	@$(UNDERSTUDY) lab up --fresh
+	@$(UNDERSTUDY) lab up --fresh --hosts lemongrab
 	@$(UNDERSTUDY) demo
 
 test: bootstrap ## Lint, types, unit tests, then the tests on real lab hosts
@@ -31,9 +31,6 @@ plan: bootstrap ## What a converge would change (ARGS="...")
 
 converge: bootstrap ## Bring the hosts to what the description says (ARGS="...")
 	@$(UNDERSTUDY) converge $(ARGS)
-
-status: bootstrap ## What runs, and what was last proven (ARGS="...")
-	@$(UNDERSTUDY) status $(ARGS)
 
 retire: bootstrap ## Take a service away, keep its data (ARGS="SERVICE")
 	@$(UNDERSTUDY) retire $(ARGS)

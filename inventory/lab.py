@@ -5,7 +5,8 @@ from lab.inventory import hosts as _hosts
 from understudy import project as _project
 
 _data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"]}
-_world.prepare_secrets()
+with _project.bad_input_exits():
+    _world.prepare_secrets()
 _staged = [(name, {**data, **_data}) for name, data in _hosts()]
 
 primary = [entry for entry in _staged if entry[1]["role"] == "primary"]

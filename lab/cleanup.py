@@ -7,14 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab.engine import docker, reachable, stop_engine
+from lab.engine import docker, ensure_engine, reachable, stop_engine
 from lab.network import remove_network
 from lab.settings import LABEL, SCRATCH, Settings, find_settings
-from lab.shell import run
+from lab.shell import LabError, run
 
 
 def remove_lab(settings: Settings, *, everything: bool) -> None:
     """Removes hosts, disks and network; with `everything` also images, store, state and our engine."""
+    if everything and settings.state.is_dir():
+        wake_engine(settings)
     if reachable():
         remove_labelled("container", settings.label)
         remove_labelled("volume", settings.label)
@@ -28,6 +30,14 @@ def remove_lab(settings: Settings, *, everything: bool) -> None:
         stop_engine(settings)
         remove_scratch()
         shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def wake_engine(settings: Settings) -> None:
+    """Disks and images can only be removed through an engine, so one that was stopped starts once more."""
+    try:
+        ensure_engine(settings)
+    except LabError as error:
+        print(f"what the lab left in Docker stays: {error}")
 
 
 def remove_scratch() -> None:

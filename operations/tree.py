@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 from pyinfra import host, logger, state
@@ -13,6 +14,8 @@ from .. import compare, release
 from ..compare import FileChange
 from ..masking import mask
 from .session import Commands, Session, guarded, of, run
+
+MOST_LINES = 20
 
 
 @operation()
@@ -36,10 +39,18 @@ def apply(session: Session) -> None:
     changes = compare.file_changes(session.desired, survey)
     request = release.build(session.desired, survey, changes)
     answer = session.agent("apply", request, timeout=900)
-    for change in changes:
-        session.host.log_styled(f"{change.action}: {change.path}", fg="green", log_func=logger.info)
+    for line in summary(changes):
+        session.host.log_styled(line, fg="green", log_func=logger.info)
     session.record("files", [f"{change.action} {change.path}" for change in changes])
     session.note(apply_seconds=answer.get("seconds"))
+
+
+def summary(changes: list[FileChange]) -> list[str]:
+    """A line a change, or one line of counts when there are too many to read."""
+    if len(changes) <= MOST_LINES:
+        return [f"{change.action}: {change.path}" for change in changes]
+    counts = Counter(change.action for change in changes)
+    return [", ".join(f"{action}: {count} paths" for action, count in counts.items())]
 
 
 def show(session: Session, changes: Iterable[FileChange]) -> None:

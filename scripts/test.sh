@@ -28,6 +28,7 @@ lab)
     ;;
 all)
     lint
+    scripts/wheel.sh
     trap leave_nothing_running EXIT
     $bin/pytest tests/unit tests/lab
     ;;

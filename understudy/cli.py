@@ -138,11 +138,13 @@ def _add_lab() -> None:
     sys.path.insert(0, str(Path.cwd()))
     try:
         from lab.cli import app as lab_app
+        from lab.demo import demo
     except ModuleNotFoundError:
         return
     finally:
         sys.path.pop(0)
     app.add_typer(lab_app, name="lab", help="The practice world on this machine.")
+    app.command(help="Converge the practice world before your eyes, every number counted.")(demo)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,18 @@ def group_data(groups: list[str]) -> dict[str, Any]:
     return merged
 
 
-def check_or_exit(hosts: list[tuple[str, dict[str, Any]]], group: str) -> None:
-    """For inventories: stop with exit code 2 before any host is contacted when the description is wrong."""
+@contextmanager
+def bad_input_exits() -> Iterator[None]:
+    """For inventories: wrong input becomes its own words and exit code 2, before any host is contacted."""
     try:
-        for name, data in hosts:
-            desired_for(name, {**group_data([group]), **data})
+        yield
     except BadInput as error:
         print(f"{error}\nNothing was contacted.", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+
+
+def check_or_exit(hosts: list[tuple[str, dict[str, Any]]], group: str) -> None:
+    """For inventories: stop with exit code 2 when the description of any of these hosts is wrong."""
+    with bad_input_exits():
+        for name, data in hosts:
+            desired_for(name, {**group_data([group]), **data})

@@ -27,6 +27,11 @@ PROXY = "caddy"
 def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desired:
     """Render one host. ``secrets`` maps service to name to value; missing ones raise CatalogError."""
     names = placed(catalog, settings)
+    missing = [
+        fault for name in names for fault in _missing(catalog.services[name], secrets.get(name, {}), settings)
+    ]
+    if missing:
+        raise CatalogError(missing)
     result = Desired(settings, catalog, names, Tree())
     for name in names:
         _add_service(result, catalog.services[name], secrets.get(name, {}))
@@ -85,7 +90,6 @@ def placed(catalog: Catalog, settings: HostSettings) -> list[str]:
 
 
 def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -> None:
-    _check_secrets(service, values, result.settings)
     result.requires[service.name] = service.block.requires
     result.tree.extend(_secret_files(service, values))
     if service.native:
@@ -94,13 +98,21 @@ def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -
         _add_stack(result, service, values)
 
 
-def _check_secrets(service: Service, values: Mapping[str, str], settings: HostSettings) -> None:
-    missing = [name for name, spec in service.secrets.items() if not spec.optional and name not in values]
-    if missing:
-        file = settings.secrets_dir / f"{service.name}.yaml"
-        message = f"{service.name} needs the secret {missing[0]}"
-        fix = f"`understudy secrets generate` makes random ones, `understudy secrets edit {service.name}` takes yours"
-        raise CatalogError([Fault("error", file, 0, missing[0], message, fix)])
+def _missing(service: Service, values: Mapping[str, str], settings: HostSettings) -> list[Fault]:
+    """A fault for each required secret that has no value."""
+    file = settings.secrets_dir / f"{service.name}.yaml"
+    names = [name for name, spec in service.secrets.items() if not spec.optional and not values.get(name)]
+    return [
+        Fault(
+            "error",
+            file,
+            0,
+            name,
+            service.secrets[name].why or "has no value",
+            f"`understudy secrets edit {service.name}`",
+        )
+        for name in names
+    ]
 
 
 def _secret_files(service: Service, values: Mapping[str, str]) -> list[Entry]:

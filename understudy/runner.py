@@ -57,5 +57,11 @@ def run(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str], 
         lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
     result = Run(done.returncode, [json.loads(line) for line in lines])
     if quiet and done.returncode and not result.reports:
-        sys.stderr.write(done.stderr)
+        sys.stderr.write(_own_words(done.stderr))
     return result
+
+
+def _own_words(output: str) -> str:
+    """What an owner needs of pyinfra's output: not its stages."""
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith("--> ")]
+    return "\n".join(lines) + "\n"

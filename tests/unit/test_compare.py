@@ -20,6 +20,7 @@ from understudy.settings import HostSettings
 from understudy.tree import Entry
 
 Load = Callable[..., Catalog]
+PORT = {"container": 80, "proto": "tcp", "address": "127.0.0.1", "port": 8100}
 ALL_OFF = {
     name: False
     for name in ("docker", "firewall", "ssh_hardening", "updates", "system", "backup", "tunnel", "proxy")
@@ -60,7 +61,7 @@ def survey(desired: Desired) -> dict[str, Any]:
         "state": "running",
         "health": "",
         "mounts": [],
-        "ports": [{"container": 80, "proto": "tcp", "address": "127.0.0.1", "port": 8100}],
+        "ports": [PORT],
         "working_dir": "/home/docker-projects/notes",
     }
     return {
@@ -200,7 +201,7 @@ def test_a_newer_live_image_is_never_taken_back(desired: Desired, survey: dict[s
             "uses the same data",
         ),
         ({"mounts": [], "image": "example/notes:0.9", "ports": []}, "same image"),
-        ({"mounts": [], "image": "x:1", "ports": [{"container": 80, "proto": "tcp", "address": "127.0.0.1", "port": 8100}]}, "holds its port"),
+        ({"mounts": [], "image": "x:1", "ports": [PORT]}, "holds its port"),
     ],
 )
 def test_the_same_application_under_another_project_is_refused(

@@ -191,11 +191,12 @@ def test_acknowledged_rows_survive_kill_9_under_load(known: Known, start: Start)
     writers = [threading.Thread(target=write) for _ in range(3)]
     for writer in writers:
         writer.start()
-    while len(acknowledged) < 12:
+    while len(acknowledged) < 12 and any(writer.is_alive() for writer in writers):
         time.sleep(0.01)
     running.stop(signal.SIGKILL)
     for writer in writers:
         writer.join()
+    assert len(acknowledged) >= 12
     again = start(known.name)
     rows = again.json("GET", "/_lab/rows")
     assert rows["missing"] == [] and rows["duplicates"] == 0

@@ -54,7 +54,7 @@ class SqliteStore:
                     write_durably(path, content)
                     answer["file"] = str(path)
                 self.layout.insert(self.connection, number)
-                pass
+                self.connection.execute("COMMIT")
             except BaseException:
                 self.connection.execute("ROLLBACK")
                 raise
