@@ -12,7 +12,8 @@ from pyinfra.api import operation
 
 from .. import compare, release
 from ..compare import FileChange
-from ..masking import mask
+from ..secrets import Masker
+from ..tree import Entry
 from .session import Commands, Session, guarded, of, run
 
 MOST_LINES = 20
@@ -58,17 +59,17 @@ def show(session: Session, changes: Iterable[FileChange]) -> None:
     changes = list(changes)
     wanted = [c.path for c in changes if c.action == "update"]
     live = session.agent("read", {"paths": wanted}, timeout=60).get("contents", {}) if wanted else {}
+    masker = Masker(session.desired.masks)
     for change in changes:
         session.host.log_styled(f"Would {change.action}: {change.path}", fg="yellow", log_func=logger.info)
         if change.action in ("create", "update"):
             old = base64.b64decode(live[change.path]) if change.path in live else b""
-            for line in diff(session, change, old):
+            for line in diff(session.desired.tree.entries[change.path], old, masker):
                 logger.info("    %s", line)
 
 
-def diff(session: Session, change: FileChange, old: bytes) -> list[str]:
+def diff(entry: Entry, old: bytes, masker: Masker) -> list[str]:
     """Unified diff of one file; a secret's file shows only that it changes, other text has secrets masked."""
-    entry = session.desired.tree.entries[change.path]
     if entry.secret:
         return ["(a secret: content not shown)"]
     try:
@@ -76,6 +77,6 @@ def diff(session: Session, change: FileChange, old: bytes) -> list[str]:
     except UnicodeDecodeError:
         return [f"(binary: {len(old)} → {len(entry.content)} bytes)"]
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), change.path, change.path, lineterm="", n=2
+        before.splitlines(), after.splitlines(), entry.path, entry.path, lineterm="", n=2
     )
-    return [mask(session.desired, line) for line in lines]
+    return [masker.mask(line) for line in lines]

@@ -143,11 +143,12 @@ def test_dry_diff_shows_the_change_and_no_secret_and_changes_nothing(edited: Pro
         (
             "homepage/compose.yaml",
             "restart: unless-stopped",
-            "restart: unless-stopped\n    mem_limit: plenty",
+            "restart: unless-stopped\n    pids_limit: plenty",
             "compose config",
         ),
         ("bookmarks/understudy.yaml", "  exec: ", "  exec: relative/path ", "systemd-analyze verify"),
     ],
+    ids=["Caddyfile", "Compose file", "unit"],
 )
 def test_a_broken_file_leaves_the_running_version_serving(
     edited: Project, host: Any, file: str, old: str, new: str, says: str

@@ -9,11 +9,14 @@ from samples import VARIABLES, Write
 
 from understudy import compose, dotenv, images, native, render, runner
 from understudy.catalog import Catalog
+from understudy.compare import FileChange
 from understudy.desired import Desired
-from understudy.operations import lock, retiring, stacks, units
+from understudy.operations import lock, retiring, stacks, tree, units
 from understudy.operations.host import install_command, user_command
+from understudy.secrets import Masker
 from understudy.settings import HostSettings
 from understudy.spec import Native
+from understudy.tree import Entry
 
 Load = Callable[..., Catalog]
 UP = [
@@ -180,3 +183,23 @@ def test_an_override_file_is_merged_as_compose_does() -> None:
         "command": ["c"],
         "image": "x:2",
     }
+
+
+def test_a_diff_never_shows_a_secret() -> None:
+    masker = Masker({"s3cret-value": "KEY"})
+    plain = Entry("/etc/x.conf", content=b"key = s3cret-value\nport = 2\n")
+    assert tree.diff(plain, b"port = 1\n", masker)[2:] == [
+        "@@ -1 +1,2 @@",
+        "-port = 1",
+        "+key = ‹KEY›",
+        "+port = 2",
+    ]  # noqa: RUF001
+    hidden = Entry("/etc/y", content=b"other", secret=True)
+    assert tree.diff(hidden, b"old", masker) == ["(a secret: content not shown)"]
+    assert tree.diff(Entry("/z", content=b"\xff"), b"", masker) == ["(binary: 0 → 1 bytes)"]
+
+
+def test_many_changes_are_counted_not_listed() -> None:
+    few = [FileChange("/a", "create", "missing"), FileChange("/b", "delete", "0")]
+    assert tree.summary(few) == ["create: /a", "delete: /b"]
+    assert tree.summary([FileChange(f"/{n}", "create", "missing") for n in range(30)]) == ["create: 30 paths"]

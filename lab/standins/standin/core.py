@@ -99,7 +99,9 @@ Handler = Callable[[Request], Answer]
 class App:
     """One stand-in: what it answers and where it keeps its data."""
 
-    def __init__(self, name: str, port: int, place: Place, store: Store | None = None, run_as: str | None = None) -> None:
+    def __init__(
+        self, name: str, port: int, place: Place, store: Store | None = None, run_as: str | None = None
+    ) -> None:
         self.name = name
         self.port = int(place.environment.get("STANDIN_PORT", port))
         self.place = place
@@ -197,7 +199,9 @@ def serve(app: App, address: str = "") -> None:
     server = _Server((address, app.port), type("Handler", (_Handler,), {"app": app}))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-    print(f"{app.name} {app.place.version} (stand-in of the Understudy lab) listens on {app.port}", flush=True)
+    print(
+        f"{app.name} {app.place.version} (stand-in of the Understudy lab) listens on {app.port}", flush=True
+    )
     try:
         server.serve_forever(poll_interval=0.2)
     finally:

@@ -54,7 +54,11 @@ def load_config(path: Path, data: Path, place: Place) -> dict[str, Any]:
     if (data / "gokapi.sqlite").exists():
         refuse(f"{path} is missing although {data}/gokapi.sqlite is there: its files could not be read")
     config = {
-        "Authentication": {"SaltAdmin": random.token_hex(15), "SaltFiles": random.token_hex(15), "Username": "admin"},
+        "Authentication": {
+            "SaltAdmin": random.token_hex(15),
+            "SaltFiles": random.token_hex(15),
+            "Username": "admin",
+        },
         "Port": f":{place.environment.get('GOKAPI_PORT', '53842')}",
         "DatabaseUrl": f"sqlite://{data}/gokapi.sqlite",
         "ConfigVersion": 22,
@@ -80,7 +84,9 @@ class GokapiStore(SqliteStore):
         self.data, self.key = data, key
         stored = tuple(path for path in data.glob("*") if "sqlite" not in path.name)[:1]
         numbers = "SELECT Size FROM FileMetaData WHERE Id LIKE 'lab-%'"
-        layout = Layout(data / "gokapi.sqlite", SCHEMA, self._insert, numbers, wal=True, beside=stored, files=self._file)
+        layout = Layout(
+            data / "gokapi.sqlite", SCHEMA, self._insert, numbers, wal=True, beside=stored, files=self._file
+        )
         super().__init__(layout)
 
     def commit(self, with_file: bool) -> dict[str, Any]:
@@ -99,7 +105,9 @@ class GokapiStore(SqliteStore):
 
     def _file(self, number: int) -> tuple[Path, bytes]:
         content = plain(f"lab-{number}")
-        return self.data / hashlib.sha1(content, usedforsecurity=False).hexdigest(), crypt(self.key, f"lab-{number}", content)
+        return self.data / hashlib.sha1(content, usedforsecurity=False).hexdigest(), crypt(
+            self.key, f"lab-{number}", content
+        )
 
     def _insert(self, connection: sqlite3.Connection, number: int) -> None:
         path, _ = self._file(number)
@@ -113,4 +121,8 @@ def plain(name: str) -> bytes:
 
 def download(store: GokapiStore, request: Request) -> Answer:
     content = store.read(request.query.get("id", ""))
-    return Answer(content, content_type="application/octet-stream") if content else as_json({"Result": "error"}, 404)
+    return (
+        Answer(content, content_type="application/octet-stream")
+        if content
+        else as_json({"Result": "error"}, 404)
+    )

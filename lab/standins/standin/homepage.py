@@ -8,7 +8,16 @@ from typing import Any
 
 from .core import Answer, App, Place, Request, as_json, page, text
 
-SKELETON = ("bookmarks.yaml", "custom.css", "custom.js", "docker.yaml", "kubernetes.yaml", "services.yaml", "settings.yaml", "widgets.yaml")
+SKELETON = (
+    "bookmarks.yaml",
+    "custom.css",
+    "custom.js",
+    "docker.yaml",
+    "kubernetes.yaml",
+    "services.yaml",
+    "settings.yaml",
+    "widgets.yaml",
+)
 VARIABLE = re.compile(r"\{\{(HOMEPAGE_VAR_[A-Z0-9_]+)\}\}")
 
 
@@ -37,7 +46,9 @@ def foreign_host(place: Place, port: int, request: Request) -> Answer | None:
 
 def services(place: Place, config: Path) -> list[dict[str, Any]]:
     """Groups of services from services.yaml: two levels of lists, then one of settings; nothing else of YAML."""
-    content = VARIABLE.sub(lambda match: place.environment.get(match[1], ""), (config / "services.yaml").read_text())
+    content = VARIABLE.sub(
+        lambda match: place.environment.get(match[1], ""), (config / "services.yaml").read_text()
+    )
     groups: list[dict[str, Any]] = []
     for line in content.splitlines():
         indent, words = len(line) - len(line.lstrip()), line.strip()

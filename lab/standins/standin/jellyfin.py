@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS Users (Id TEXT PRIMARY KEY, Username TEXT, Password T
 CREATE TABLE IF NOT EXISTS BaseItems (Id TEXT PRIMARY KEY, Type TEXT, Name TEXT, Path TEXT, Size INTEGER, DateCreated TEXT);
 CREATE TABLE IF NOT EXISTS UserData (ItemId TEXT, UserId TEXT, PlayCount INTEGER, PRIMARY KEY (ItemId, UserId));
 """
-SYSTEM_XML = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<ServerConfiguration><ServerName>lab</ServerName></ServerConfiguration>\n"
+SYSTEM_XML = '<?xml version="1.0" encoding="utf-8"?>\n<ServerConfiguration><ServerName>lab</ServerName></ServerConfiguration>\n'
 
 
 def build(place: Place) -> App:
@@ -35,7 +35,11 @@ def build(place: Place) -> App:
     app.route("GET", "/", lambda request: redirect("web/"))
     app.route("GET", "/web/?", lambda request: page("Jellyfin"))
     app.route("GET", "/health", lambda request: health(store))
-    app.route("GET", "/System/Info/Public", lambda request: as_json({"Version": place.version, "ProductName": "Jellyfin Server"}))
+    app.route(
+        "GET",
+        "/System/Info/Public",
+        lambda request: as_json({"Version": place.version, "ProductName": "Jellyfin Server"}),
+    )
     app.route("POST", "/Library/Refresh", library.refresh)
     app.route("GET", "/Items/Counts", library.counts)
     return app
@@ -69,7 +73,14 @@ class Library:
         for path in known - there.keys():
             self.store.write("DELETE FROM BaseItems WHERE Path = ?", path)
         for path in there.keys() - known:
-            row = (str(uuid.uuid4()), "Movie", Path(path).stem, path, there[path], time.strftime("%Y-%m-%d %H:%M:%S"))
+            row = (
+                str(uuid.uuid4()),
+                "Movie",
+                Path(path).stem,
+                path,
+                there[path],
+                time.strftime("%Y-%m-%d %H:%M:%S"),
+            )
             self.store.write("INSERT INTO BaseItems VALUES (?, ?, ?, ?, ?, ?)", *row)
 
     def refresh(self, request: Request) -> Answer:

@@ -35,7 +35,9 @@ def build(place: Place) -> App:
     if not installed:
         install(html, place, version, wishes)
     elif not (html / "config/config.php").exists():
-        refuse("config/config.php is missing although version.php is there: a new installation would hide the loss")
+        refuse(
+            "config/config.php is missing although version.php is there: a new installation would hide the loss"
+        )
     elif installed < version:
         upgrade(html, version)
     app = App("nextcloud", 80, place, Live(html))
@@ -101,13 +103,18 @@ def install(html: Path, place: Place, version: Version, wishes: dict[str, str | 
     environment = place.environment
     administrator, password = environment.get("NEXTCLOUD_ADMIN_USER"), wishes["NEXTCLOUD_ADMIN_PASSWORD"]
     if not (administrator and password and environment.get("POSTGRES_HOST") and wishes["POSTGRES_PASSWORD"]):
-        refuse("the stand-in installs by itself only: NEXTCLOUD_ADMIN_USER, NEXTCLOUD_ADMIN_PASSWORD and POSTGRES_* are needed")
+        refuse(
+            "the stand-in installs by itself only: NEXTCLOUD_ADMIN_USER, NEXTCLOUD_ADMIN_PASSWORD and POSTGRES_* are needed"
+        )
     path = html / "config/config.php"
     resumed = path.exists()
     config = php_config.read(path) if resumed else first_config(environment, version, administrator)
     if not resumed:
         php_config.write(path, config)
-    owner = {"dbuser": environment.get("POSTGRES_USER", "nextcloud"), "dbpassword": str(wishes["POSTGRES_PASSWORD"])}
+    owner = {
+        "dbuser": environment.get("POSTGRES_USER", "nextcloud"),
+        "dbpassword": str(wishes["POSTGRES_PASSWORD"]),
+    }
     print("Starting nextcloud installation", flush=True)
     tables.wait_until_reachable(lambda: tables.install(config, owner, administrator, password, resumed))
     (html / "data" / administrator / "files").mkdir(parents=True, exist_ok=True)
@@ -216,4 +223,7 @@ def status_of(config: dict[str, Any], version: Version) -> dict[str, Any]:
 
 def as_text(status: dict[str, Any]) -> str:
     """`occ status` as people read it."""
-    return "".join(f"  - {key}: {json.dumps(value) if isinstance(value, bool) else value}\n" for key, value in status.items())
+    return "".join(
+        f"  - {key}: {json.dumps(value) if isinstance(value, bool) else value}\n"
+        for key, value in status.items()
+    )

@@ -33,7 +33,9 @@ def connection(host: str, database: str, user: str, password: str) -> Iterator[A
     import psycopg2
 
     name, _, port = host.partition(":")
-    made = psycopg2.connect(host=name, port=port or 5432, dbname=database, user=user, password=password, connect_timeout=5)
+    made = psycopg2.connect(
+        host=name, port=port or 5432, dbname=database, user=user, password=password, connect_timeout=5
+    )
     try:
         with made, made.cursor() as cursor:
             yield cursor
@@ -56,7 +58,9 @@ def wait_until_reachable(attempt: Callable[[], None]) -> None:
             time.sleep(1)
 
 
-def install(config: dict[str, Any], owner: dict[str, str], administrator: str, password: str, resumed: bool) -> None:
+def install(
+    config: dict[str, Any], owner: dict[str, str], administrator: str, password: str, resumed: bool
+) -> None:
     """Make the tables in one transaction and, where ``owner`` may, a role of Nextcloud's own, as its installer does.
 
     That role's password is in no secret, only in config.php. Where the owner may not make roles, the config is
@@ -70,7 +74,9 @@ def install(config: dict[str, Any], owner: dict[str, str], administrator: str, p
         cursor.execute("SELECT to_regclass('public.oc_filecache')")
         if cursor.fetchone()[0]:
             if not resumed:
-                refuse("the database has tables of a Nextcloud although config.php is missing: a new one would hide the loss")
+                refuse(
+                    "the database has tables of a Nextcloud although config.php is missing: a new one would hide the loss"
+                )
             return
         if own_role:
             _make_role(cursor, config["dbuser"], config["dbpassword"])
@@ -107,7 +113,9 @@ class Files:
         """The next numbered file: on the disk first, then registered; acknowledged after the commit."""
         with self.transaction() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(20090)")
-            cursor.execute("SELECT coalesce(max(substring(path from '^files/lab-(\\d+)\\.txt$')::bigint), 0) + 1 FROM oc_filecache")
+            cursor.execute(
+                "SELECT coalesce(max(substring(path from '^files/lab-(\\d+)\\.txt$')::bigint), 0) + 1 FROM oc_filecache"
+            )
             number = int(cursor.fetchone()[0])
             path = f"files/lab-{number}.txt"
             file = self.data / "admin" / path
@@ -120,7 +128,10 @@ class Files:
             known = {path for path in registered(cursor, "admin") if path.startswith("files/lab-")}
         there = {path for path in on_disk(self.data, "admin") if path.startswith("files/lab-")}
         numbers = [int(path.removeprefix("files/lab-").removesuffix(".txt")) for path in known]
-        return missing_numbers(numbers) | {"files_missing": sorted(known - there), "files_unregistered": sorted(there - known)}
+        return missing_numbers(numbers) | {
+            "files_missing": sorted(known - there),
+            "files_unregistered": sorted(there - known),
+        }
 
     def scan(self, user: str) -> dict[str, int]:
         """Make the database agree with the disk: counts of files ``new``, ``updated``, ``removed``, ``files``."""
@@ -130,7 +141,9 @@ class Files:
             for path in new + updated:
                 register(cursor, user, path, there[path])
             for path in removed:
-                cursor.execute("DELETE FROM oc_filecache WHERE storage = %s AND path = %s", (storage(cursor, user), path))
+                cursor.execute(
+                    "DELETE FROM oc_filecache WHERE storage = %s AND path = %s", (storage(cursor, user), path)
+                )
         return {"files": len(there), "new": len(new), "updated": len(updated), "removed": len(removed)}
 
     def users(self) -> list[str]:

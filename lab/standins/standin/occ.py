@@ -34,7 +34,10 @@ class Occ:
 
 def status(occ: Occ, words: list[str]) -> int:
     found = nextcloud.status_of(occ.config, nextcloud.data_version(occ.html))
-    print(json.dumps(found) if "--output=json" in words else nextcloud.as_text(found), end="\n" if "--output=json" in words else "")
+    print(
+        json.dumps(found) if "--output=json" in words else nextcloud.as_text(found),
+        end="\n" if "--output=json" in words else "",
+    )
     return 0
 
 
@@ -55,7 +58,9 @@ def maintenance_mode(occ: Occ, words: list[str]) -> int:
 
 def data_fingerprint(occ: Occ, words: list[str]) -> int:
     """Clients that see a new fingerprint know that the server went back in time."""
-    occ.config["data-fingerprint"] = hashlib.md5(str(time.time_ns()).encode(), usedforsecurity=False).hexdigest()
+    occ.config["data-fingerprint"] = hashlib.md5(
+        str(time.time_ns()).encode(), usedforsecurity=False
+    ).hexdigest()
     occ.save()
     print(f"Updated data-fingerprint to {occ.config['data-fingerprint']}")
     return 0
@@ -105,7 +110,9 @@ def system_set(occ: Occ, words: list[str]) -> int:
 
 def user_list(occ: Occ, words: list[str]) -> int:
     users = {user: user for user in occ.files.users()}
-    print(json.dumps(users) if "--output=json" in words else "\n".join(f"  - {user}: {user}" for user in users))
+    print(
+        json.dumps(users) if "--output=json" in words else "\n".join(f"  - {user}: {user}" for user in users)
+    )
     return 0
 
 
@@ -130,7 +137,9 @@ def main(arguments: list[str], html: Path) -> int:
         print("Nextcloud is not installed - only a limited number of commands are available")
         return 0 if words[:1] == ["status"] else 1
     if path.stat().st_uid != os.geteuid():
-        print("Console has to be executed with the user that owns the file config/config.php", file=sys.stderr)
+        print(
+            "Console has to be executed with the user that owns the file config/config.php", file=sys.stderr
+        )
         return 1
     name = words[0] if words else "list"
     occ = Occ(html)

@@ -8,7 +8,9 @@ from typing import Any
 
 from .durable import write_durably
 
-TOKEN = re.compile(r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*')|(?P<number>-?\d+)|(?P<word>true|false|null|array \()|(?P<sign>=>|,|\)))")
+TOKEN = re.compile(
+    r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*')|(?P<number>-?\d+)|(?P<word>true|false|null|array \()|(?P<sign>=>|,|\)))"
+)
 WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -38,7 +40,9 @@ def export(value: Any, indent: str = "") -> str:
     if isinstance(value, list):
         value = dict(enumerate(value))
     if isinstance(value, dict):
-        inner = "".join(f"{indent}  {export(key)} => {export(child, indent + '  ')},\n" for key, child in value.items())
+        inner = "".join(
+            f"{indent}  {export(key)} => {export(child, indent + '  ')},\n" for key, child in value.items()
+        )
         return f"array (\n{inner}{indent})"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]

@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS session (id INTEGER PRIMARY KEY AUTOINCREMENT, status
 
 def build(place: Place) -> App:
     def insert(connection: sqlite3.Connection, number: int) -> None:
-        connection.execute("INSERT INTO users (id, nickname) VALUES (?, ?)", (f"lab-{number}", f"Lab {number}"))
+        connection.execute(
+            "INSERT INTO users (id, nickname) VALUES (?, ?)", (f"lab-{number}", f"Lab {number}")
+        )
 
     def setup(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO session (status) VALUES ('waiting')")
@@ -29,7 +31,11 @@ def build(place: Place) -> App:
     store = SqliteStore(Layout(place.root / "poker.db", SCHEMA, insert, numbers, setup=setup))
     app = App("planning-poker", int(place.environment.get("PORT", "3000")), place, store)
     app.route("GET", "/", lambda request: page("Planning Poker"))
-    app.route("GET", "/style.css", lambda request: text("body { margin: 0 }\n", content_type="text/css; charset=utf-8"))
+    app.route(
+        "GET",
+        "/style.css",
+        lambda request: text("body { margin: 0 }\n", content_type="text/css; charset=utf-8"),
+    )
     app.route("GET", "/health", lambda request: health(store, request))
     app.route("POST", "/api/join", lambda request: join(store, request))
     app.route("POST", "/api/host/login", lambda request: host_login(place, request))

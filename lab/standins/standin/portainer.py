@@ -103,7 +103,10 @@ def build(place: Place) -> App:
         (data / folder).mkdir(exist_ok=True)
     make_administrator(place, store)
     app = App("portainer", 9000, place, store)
-    status = {"Version": place.version, "InstanceID": hashlib.sha256((data / "portainer.key").read_bytes()).hexdigest()[:36]}
+    status = {
+        "Version": place.version,
+        "InstanceID": hashlib.sha256((data / "portainer.key").read_bytes()).hexdigest()[:36],
+    }
     app.route("GET", "/", lambda request: page("Portainer"))
     app.route("GET", "/api/system/status", lambda request: as_json(status))
     app.route("POST", "/api/auth", lambda request: sign_in(store, request))
@@ -120,7 +123,14 @@ def make_administrator(place: Place, store: BoltFile) -> None:
         refuse(f"failed getting admin password file: open {file}: no such file or directory")
     if not any(record["bucket"] == "users" for record in store.records):
         salt = random.token_hex(8)
-        store.add({"bucket": "users", "name": "admin", "salt": salt, "password": hashed(file.read_text().strip(), salt)})
+        store.add(
+            {
+                "bucket": "users",
+                "name": "admin",
+                "salt": salt,
+                "password": hashed(file.read_text().strip(), salt),
+            }
+        )
 
 
 def hashed(password: str, salt: str) -> str:

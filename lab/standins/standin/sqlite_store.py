@@ -118,7 +118,11 @@ def _open_existing(path: Path) -> sqlite3.Connection:
 
 def _refuse_beside_data(layout: Layout) -> None:
     leftovers = [layout.database.with_name(layout.database.name + end) for end in ("-wal", "-journal")]
-    found = [path for path in (*leftovers, *layout.beside) if path.is_file() or (path.is_dir() and any(path.iterdir()))]
+    found = [
+        path
+        for path in (*leftovers, *layout.beside)
+        if path.is_file() or (path.is_dir() and any(path.iterdir()))
+    ]
     if found:
         refuse(f"{layout.database} is missing although {found[0]} is there: a new one would hide the loss")
 

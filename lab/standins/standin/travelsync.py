@@ -44,9 +44,16 @@ def hashed(password: str, salt: str) -> str:
 def sign_in(place: Place, store: SqliteStore, request: Request) -> Answer:
     """The administrator's password is taken from the environment once; later changes of it change nothing."""
     form = request.form()
-    name, password = place.environment.get("ADMIN_USERNAME", "admin"), place.environment.get("ADMIN_PASSWORD", "admin123")
+    name, password = (
+        place.environment.get("ADMIN_USERNAME", "admin"),
+        place.environment.get("ADMIN_PASSWORD", "admin123"),
+    )
     if not store.query("SELECT 1 FROM users WHERE username = ?", name):
-        store.write("INSERT INTO users (username, hashed_password) VALUES (?, ?)", name, hashed(password, random.token_hex(8)))
+        store.write(
+            "INSERT INTO users (username, hashed_password) VALUES (?, ?)",
+            name,
+            hashed(password, random.token_hex(8)),
+        )
     found = store.query("SELECT hashed_password FROM users WHERE username = ?", form.get("username", ""))
     if not found or found[0][0] != hashed(form.get("password", ""), found[0][0].split("$")[0]):
         return as_json({"detail": "Incorrect username or password"}, 401)

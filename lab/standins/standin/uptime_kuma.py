@@ -34,7 +34,9 @@ def layout(data: Path) -> Layout:
         connection.execute(statement, (f"lab-{number}",))
 
     def setup(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO monitor (id, name, url, type) VALUES (1, 'lab', 'http://127.0.0.1', 'http')")
+        connection.execute(
+            "INSERT INTO monitor (id, name, url, type) VALUES (1, 'lab', 'http://127.0.0.1', 'http')"
+        )
 
     numbers = "SELECT CAST(substr(msg, 5) AS INTEGER) FROM heartbeat WHERE msg LIKE 'lab-%'"
     return Layout(data / "kuma.db", SCHEMA, insert, numbers, wal=True, setup=setup, beside=(data / "upload",))

@@ -56,10 +56,22 @@ def layout(place: Place, data: Path) -> Layout:
         attachment = data / "attachments" / cipher_id(number) / "lab"
         if attachment.exists():
             size = attachment.stat().st_size
-            connection.execute("INSERT INTO attachments VALUES (?, ?, 'lab', ?)", (f"lab-{number}", cipher_id(number), size))
+            connection.execute(
+                "INSERT INTO attachments VALUES (?, ?, 'lab', ?)", (f"lab-{number}", cipher_id(number), size)
+            )
 
     def setup(connection: sqlite3.Connection) -> None:
-        row = (USER, "lab@example.org", "lab", b"", random.token_bytes(64), "", str(uuid.uuid4()), now(), now())
+        row = (
+            USER,
+            "lab@example.org",
+            "lab",
+            b"",
+            random.token_bytes(64),
+            "",
+            str(uuid.uuid4()),
+            now(),
+            now(),
+        )
         connection.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     return Layout(
@@ -119,7 +131,11 @@ class Vault:
     def register(self, request: Request) -> Answer:
         if self.place.environment.get("SIGNUPS_ALLOWED", "true") == "false":
             return error("Registration not allowed or user already exists")
-        self.store.write("INSERT OR IGNORE INTO users (uuid, email) VALUES (?, ?)", str(uuid.uuid4()), request.json().get("email"))
+        self.store.write(
+            "INSERT OR IGNORE INTO users (uuid, email) VALUES (?, ?)",
+            str(uuid.uuid4()),
+            request.json().get("email"),
+        )
         return as_json({"object": "register"})
 
     def soft_delete(self, request: Request) -> Answer:

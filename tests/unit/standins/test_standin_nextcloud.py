@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-STANDINS = Path(__file__).parents[2] / "lab/standins"
+STANDINS = Path(__file__).parents[3] / "lab/standins"
 sys.path.insert(0, str(STANDINS))
 
 from standin import nextcloud, nextcloud_store, occ, php_config  # noqa: E402
