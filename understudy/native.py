@@ -28,6 +28,8 @@ def add(result: Desired, service: Service) -> None:
     content = unit(service, native).encode()
     result.tree.add(Entry(unit_path, content=content, service=service.name, reaction=reaction))
     result.service_validators.append(validator(service, native, unit_path))
+    if native.environment_from_credentials:
+        result.service_validators.append(_program_validator(service, native, unit_path))
     result.service_units.append(UnitWish(service.unit, service=service.name))
 
 
@@ -68,6 +70,14 @@ def validator(service: Service, native: Native, unit_path: str) -> Validator:
         (unit_path, program) if program.removeprefix(service.path + "/") in service.files else (unit_path,)
     )
     return Validator(name, ("sh", "-c", script), needs, service.name)
+
+
+def _program_validator(service: Service, native: Native, unit_path: str) -> Validator:
+    """systemd sees only the shell that exports the secrets, so the program behind it is looked up here."""
+    program = shlex.quote(native.exec.split()[0])
+    found = f"command -v {program} > /dev/null || test -x {{stage}}{program}"
+    script = f"{found} || {{ echo {program} is not a program on this host; exit 1; }}"
+    return Validator(f"program of {service.unit}", ("sh", "-c", script), (unit_path,), service.name)
 
 
 def unit(service: Service, native: Native) -> str:

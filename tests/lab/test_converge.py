@@ -146,9 +146,10 @@ def test_dry_diff_shows_the_change_and_no_secret_and_changes_nothing(edited: Pro
             "restart: unless-stopped\n    pids_limit: plenty",
             "compose config",
         ),
-        ("bookmarks/understudy.yaml", "  exec: ", "  exec: relative/path ", "systemd-analyze verify"),
+        ("gokapi/understudy.yaml", "  exec: ", "  exec: relative/path ", "systemd-analyze verify"),
+        ("bookmarks/understudy.yaml", "  exec: ", "  exec: relative/path ", "program of bookmarks.service"),
     ],
-    ids=["Caddyfile", "Compose file", "unit"],
+    ids=["Caddyfile", "Compose file", "unit", "program behind a shell"],
 )
 def test_a_broken_file_leaves_the_running_version_serving(
     edited: Project, host: Any, file: str, old: str, new: str, says: str
