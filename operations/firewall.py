@@ -26,6 +26,8 @@ def closed() -> Commands:
         host.noop("the firewall is not ours")
         return
     if _applied(session):
+        if markers(session, ["nftables"]):
+            yield run(session, _settle)
         host.noop("the firewall is loaded and confirmed")
         return
     yield run(session, load)
@@ -49,8 +51,13 @@ def load(session: Session) -> None:
             f"the host goes back to its former rules within {firewall.ROLLBACK_SECONDS} s; check ssh_ports"
         ) from error
     shell(session, firewall.disarm_command(), "the firewall was not confirmed", timeout=60)
-    session.agent("settle", {"done": markers(session, ["nftables"])}, timeout=60)
+    _settle(session)
     session.record("firewall", ["loaded"])
+
+
+def _settle(session: Session) -> None:
+    """Forget that the ruleset's file changed: the live table is what the file says."""
+    session.agent("settle", {"done": markers(session, ["nftables"])}, timeout=60)
 
 
 def _was_ours(session: Session) -> bool:

@@ -116,8 +116,12 @@ def _container_ports(survey: Survey) -> dict[int, Mapping[str, Any]]:
 
 
 def _host_network_holder(desired: Desired, survey: Survey, service: str) -> bool:
+    """A container in host networking listens by itself: Docker lists no port for it."""
     stack = desired.stacks.get(service)
-    return stack is not None and any(
+    described = desired.catalog.services[service].containers.values()
+    if stack is None or not any(container.host_network for container in described):
+        return False
+    return any(
         c.get("project") == stack.project and c.get("state") == "running"
         for c in readable(survey, "containers") or []
     )

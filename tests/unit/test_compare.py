@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from samples import VARIABLES, Write
+from samples import NOTES, VARIABLES, Write
 
 from understudy import compare, preflight, release, render
 from understudy.catalog import Catalog
@@ -305,3 +305,14 @@ def test_a_changed_compose_file_is_checked_by_the_hosts_own_compose(
         "--quiet",
     ]
     assert request["context"] == ["/home/docker-projects/notes/.env"]
+
+
+def test_a_new_port_held_by_a_stranger_is_found_while_the_service_runs(
+    notes: Write, load: Load, survey: dict[str, Any]
+) -> None:
+    notes("notes/compose.yaml", NOTES.replace("127.0.0.1:8100:80", "127.0.0.1:8999:80"))
+    desired = render.desired(
+        load(), HostSettings(name="box", domain="x.org", parts=ALL_OFF), {"notes": {"KEY": "v"}}
+    )  # type: ignore[arg-type]
+    survey["listeners"].append({"port": 8999, "process": "python3"})
+    assert "needs port 8999, which process python3 holds" in preflight.problems(desired, survey)[0]
