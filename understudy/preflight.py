@@ -12,6 +12,7 @@ from .desired import Desired, Stack
 from .images import is_downgrade, parse
 
 MINIMUM_FREE = 512 * 1024 * 1024
+START_INTERVAL_SINCE = 25
 ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -27,7 +28,8 @@ class Allowances:
 def problems(desired: Desired, survey: Survey) -> list[str]:
     """Things that would make a converge fail halfway; each is one sentence."""
     found = list(_hardware(desired, survey)) + list(_space(survey)) + list(_mounts(desired, survey))
-    return found + list(_programs(desired, survey)) + list(_ports(desired, survey))
+    found += [*_engine(desired, survey), *_programs(desired, survey)]
+    return found + list(_ports(desired, survey))
 
 
 def refusals(desired: Desired, survey: Survey, files: Iterable[FileChange], allowed: Allowances) -> list[str]:
@@ -64,6 +66,20 @@ def _mounts(desired: Desired, survey: Survey) -> Iterator[str]:
         for path in need.mounts:
             if not live.get(path, {}).get("mounted"):
                 yield f"{service} keeps its data on {path}, which is not mounted: mount it (an empty folder there would hide the loss)"
+
+
+def _engine(desired: Desired, survey: Survey) -> Iterator[str]:
+    """Compose files may use health checks that an older engine refuses only when a container is made."""
+    version = str((readable(survey, "docker") or {}).get("version") or "")
+    major = version.split(".")[0]
+    if not major.isdigit() or int(major) >= START_INTERVAL_SINCE:
+        return
+    for name in desired.stacks:
+        model = desired.catalog.services[name].compose
+        if model and any(
+            "start_interval" in source.path.read_text(encoding="utf-8") for source in model.files
+        ):
+            yield f"{name} uses start_interval, which needs Docker {START_INTERVAL_SINCE} and this host has {version}: update Docker"
 
 
 def _programs(desired: Desired, survey: Survey) -> Iterator[str]:

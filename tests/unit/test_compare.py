@@ -79,7 +79,7 @@ def survey(desired: Desired) -> dict[str, Any]:
         "listeners": [{"port": 8100, "process": "docker-proxy"}],
         "disks": {"/": {"free": 10**11, "inodes_free": 10**6, "inodes_total": 10**7}},
         "mounts": {},
-        "docker": {"version": "26", "compose": "2"},
+        "docker": {"version": "26.1.5+dfsg1", "compose": "2.26"},
     }
 
 
@@ -316,3 +316,18 @@ def test_a_new_port_held_by_a_stranger_is_found_while_the_service_runs(
     )  # type: ignore[arg-type]
     survey["listeners"].append({"port": 8999, "process": "python3"})
     assert "needs port 8999, which process python3 holds" in preflight.problems(desired, survey)[0]
+
+
+def test_an_engine_too_old_for_a_health_check_is_named_before_anything_changes(
+    notes: Write, load: Load, survey: dict[str, Any]
+) -> None:
+    notes(
+        "notes/compose.yaml",
+        NOTES.replace("    ports:", "    healthcheck: {test: [CMD, 'true'], start_interval: 1s}\n    ports:"),
+    )
+    desired = render.desired(
+        load(), HostSettings(name="box", domain="x.org", parts=ALL_OFF), {"notes": {"KEY": "v"}}
+    )  # type: ignore[arg-type]
+    assert preflight.problems(desired, survey) == []
+    survey["docker"]["version"] = "20.10.24"
+    assert "needs Docker 25 and this host has 20.10.24" in preflight.problems(desired, survey)[0]
