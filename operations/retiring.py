@@ -23,11 +23,14 @@ def stopped(service: str) -> Commands:
 
 
 def command(desired: Desired, service: str) -> str:
-    """The shell command that stops a service. Raises BadInput when it is not on this host."""
+    """The shell command that stops a service, where it ever came up. Raises BadInput when it is not on this host."""
     if service in desired.stacks:
-        return shlex.join(desired.stacks[service].compose("down", "--remove-orphans"))
+        stack = desired.stacks[service]
+        down = shlex.join(stack.compose("down", "--remove-orphans"))
+        return f"if [ -e {shlex.quote(stack.files[0])} ]; then {down}; fi"
     if service in desired.natives:
-        return f"systemctl disable --now {shlex.quote(desired.catalog.services[service].unit)}"
+        unit = shlex.quote(desired.catalog.services[service].unit)
+        return f"if systemctl cat {unit} > /dev/null 2>&1; then systemctl disable --now {unit}; fi"
     raise BadInput(
         f"{desired.settings.name} has no service {service!r}; it has {', '.join(desired.services)}"
     )

@@ -96,6 +96,7 @@ def converge(
 def retire(
     service: str,
     inventory: Inventory = PROD,
+    limit: Limit = "",
     yes: Annotated[
         str, typer.Option("--yes", help="The service's name again, to go on without a question.")
     ] = "",
@@ -104,7 +105,7 @@ def retire(
     _announce("retire", inventory)
     if yes != service:
         _confirm(service)
-    raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console))
+    raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console, limit))
 
 
 def _confirm(service: str) -> None:

@@ -13,15 +13,16 @@ from .errors import BadInput, Refused
 ASIDE = ".retired"
 
 
-def retire(root: Path, inventory: str, service: str, console: Console) -> int:
+def retire(root: Path, inventory: str, service: str, console: Console, limit: str = "") -> int:
     """Retire one service; returns the exit code. Killed midway, it is run again with the same words."""
+    flags = ["-y", *(["--limit", limit] if limit else [])]
     folder, aside = root / "services" / service, root / "services" / ASIDE / service
     if not folder.is_dir() and not aside.is_dir():
         raise BadInput(f"there is no services/{service}: nothing to retire")
     if folder.is_dir():
         _check_needed(root, service)
         stopped = runner.run(
-            inventory, str(runner.DEPLOYS / "retire.py"), {"service": service}, ["-y"], quiet=True
+            inventory, str(runner.DEPLOYS / "retire.py"), {"service": service}, flags, quiet=True
         )
         if stopped.exit_code:
             console.print("\n".join(report.get("error", "") for report in stopped.reports), style="red")
@@ -30,7 +31,7 @@ def retire(root: Path, inventory: str, service: str, console: Console) -> int:
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
     console.print(f"services/{service} is now in services/{ASIDE}/{service}; removing its route and files")
-    return runner.run(inventory, "deploy.py", {}, ["-y"]).exit_code
+    return runner.run(inventory, "deploy.py", {}, flags).exit_code
 
 
 def _check_needed(root: Path, service: str) -> None:

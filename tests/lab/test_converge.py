@@ -204,7 +204,9 @@ def test_a_firewall_that_would_lock_us_out_goes_back_by_itself(edited: Project, 
 
 def test_retire_keeps_the_data_and_removes_the_rest(edited: Project, host: Any) -> None:
     assert json.loads(http(host, "POST", "http://127.0.0.1:8088/_lab/commit"))["n"] >= 1
-    retired = edited.verb("retire", "goatcounter", "-i", "inventory/lab.py", "--yes=goatcounter")
+    retired = edited.verb(
+        "retire", "goatcounter", "-i", "inventory/lab.py", "--yes=goatcounter", "--limit", "lemongrab"
+    )
     assert retired.code == 0, retired.output
     assert host.run("docker ps -a | grep -c goatcounter").stdout.strip() == "0"
     assert "goatcounter" not in host.run("cat /home/docker-projects/caddy/conf/Caddyfile").stdout

@@ -58,7 +58,9 @@ def test_a_stack_that_is_right_gets_no_command(desired: Desired) -> None:
 
 def test_retiring_never_removes_volumes(desired: Desired) -> None:
     command = retiring.command(desired, "notes")
-    assert command.endswith("down --remove-orphans") and "--volumes" not in command and " -v" not in command
+    assert (
+        command.endswith("down --remove-orphans; fi") and "--volumes" not in command and " -v" not in command
+    )
 
 
 def test_units_settle_in_one_command_that_stops_at_the_first_failure() -> None:
