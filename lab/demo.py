@@ -99,4 +99,5 @@ def _result(demo: Demo) -> int:
         f"[bold green]RESULT all claims held.[/bold green]  Real: {REAL}.", highlight=False, soft_wrap=True
     )
     console.print(f"Stand-ins: {STAND_INS}.", highlight=False, soft_wrap=True)
+    console.print("Next, on your own server (reads only):   understudy plan", highlight=False)
     return 0
