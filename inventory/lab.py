@@ -6,7 +6,7 @@ from understudy import project as _project
 
 _data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"]}
 with _project.bad_input_exits():
-    _world.prepare_secrets()
+    _world.prepare_secrets(_data)
 _staged = [(name, {**data, **_data}) for name, data in _hosts()]
 
 primary = [entry for entry in _staged if entry[1]["role"] == "primary"]

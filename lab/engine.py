@@ -114,8 +114,3 @@ def _wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 30
     while is_dockerd(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def describe() -> str:
-    """Engine version and cgroup version in a few words."""
-    return docker("info", "-f", "Docker {{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}}")

@@ -7,15 +7,17 @@ import json
 import os
 import secrets
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from understudy.catalog import Source, load_catalog
+from understudy import project
 from understudy.secrets import Store, init
+from understudy.settings import settings_of
 
 FOLDER = Path(".lab")
 SECRETS = FOLDER / "secrets"
 AGE_KEY = FOLDER / "age.txt"
-OVERLAY = Path("lab/overlay")
 
 
 def use_lab_key() -> None:
@@ -23,16 +25,17 @@ def use_lab_key() -> None:
     os.environ["SOPS_AGE_KEY_FILE"] = str(AGE_KEY.resolve())
 
 
-def prepare_secrets() -> None:
-    """Make every secret the catalogue declares and the lab has not: random ones, and a tunnel token."""
+def prepare_secrets(data: Mapping[str, Any]) -> None:
+    """Make what the lab's owner would have been given: random values make themselves on first use.
+
+    ``data`` is what the inventory gives every host, so that the catalogue read here is the hosts' own.
+    """
     use_lab_key()
-    folder = SECRETS
-    folder.mkdir(parents=True, exist_ok=True)
-    init(folder)
-    store = Store(folder)
-    catalog = load_catalog(Source(Path("services"), (OVERLAY,), {"DOMAIN": "example.org", "TZ": "Etc/UTC"}))
-    store.ensure_all({service.name: service.secrets for service in catalog})
-    for service in catalog:
+    SECRETS.mkdir(parents=True, exist_ok=True)
+    init(SECRETS)
+    store = Store(SECRETS)
+    settings = settings_of("lab", {**project.group_data([]), **data})
+    for service in project.catalog_for(settings):
         from_outside = [
             name for name, spec in service.secrets.items() if spec.generate == "none" and not spec.optional
         ]

@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.exceptions import ConnectError
 
-from .. import firewall
+from .. import compare, firewall
 from ..errors import UnderstudyError
 from .host import shell
 from .session import Commands, Session, guarded, no_delay, of, run
@@ -61,9 +61,8 @@ def _settle(session: Session) -> None:
 
 
 def _was_ours(session: Session) -> bool:
-    return firewall.CONFIRMED in session.survey().get("programs", {}) and (
-        session.survey()["programs"][firewall.CONFIRMED].get("kind") == "file"
-    )
+    files = compare.readable(session.survey(), "files")
+    return bool(files[firewall.CONFIRMED]["kind"] == "file")
 
 
 def remove(session: Session) -> None:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import shlex
 
-from pyinfra import host, state
-from pyinfra.api import StringCommand, operation
+from pyinfra import host
+from pyinfra.api import operation
 
 from .. import baseline, preflight
 from ..errors import UnderstudyError
 from . import lock
-from .session import Commands, Session, guarded, of, refuse, run
+from .session import Commands, Session, guarded, looking, of, refuse, run
 
 
 @operation()
 @guarded
 def locked() -> Commands:
     """Take the host's lock for this run; it goes away by itself when the connection does."""
-    if state.is_executing:
-        lock.take(of(host))
-        of(host).changing = True
-    host.noop("nobody else is changing this host")
-    return
-    yield
+    yield from looking(_lock, "nobody else is changing this host")
+
+
+def _lock(session: Session) -> None:
+    lock.take(session)
+    session.changing = True
 
 
 @operation()
@@ -98,12 +98,7 @@ def _create(session: Session, names: list[str]) -> None:
 
 def shell(session: Session, command: str, problem: str, timeout: int) -> list[str]:
     """Run a shell command on the host. Raises UnderstudyError: ``problem`` and the last line of output."""
-    session.commands += 1
-    privileges = {"_sudo": True} if session.desired.settings.sudo else {}
-    try:
-        ok, output = session.host.run_shell_command(StringCommand(command), _timeout=timeout, **privileges)
-    except TimeoutError as error:
-        raise UnderstudyError(f"{problem}: no answer within {timeout} s") from error
+    ok, output = session.send(command, problem, timeout)
     if not ok:
         lines = [line for line in output.output_lines if line.strip()]
         errors = [line for line in lines if line.startswith(("E:", "error", "Error"))]

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra import host, state
 from pyinfra.api import operation
 
 from .. import preflight
 from ..compare import HostChanges
-from .session import Commands, Session, guarded, of
+from .session import Commands, Session, guarded, looking
 
 
 @operation()
 @guarded
 def reported() -> Commands:
     """Write this host's differences into the report; nothing on the host changes."""
-    if state.is_executing:
-        report(of(host))
-    host.noop("compared")
-    return
-    yield
+    yield from looking(report, "compared")
 
 
 def report(session: Session) -> None:

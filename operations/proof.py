@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra import host, state
 from pyinfra.api import operation
 
 from ..errors import UnderstudyError
-from .session import Commands, Session, guarded, of
+from .session import Commands, Session, guarded, looking
 
 SETTLED_WAIT = 5.0
 
@@ -17,11 +16,7 @@ SETTLED_WAIT = 5.0
 @guarded
 def answered() -> Commands:
     """Probe every service, directly and by its public name through the proxy."""
-    if state.is_executing:
-        prove(of(host))
-        host.noop("every service answers as it should")
-    return
-    yield
+    yield from looking(prove, "every service answers as it should")
 
 
 def prove(session: Session) -> None:

@@ -1,7 +1,7 @@
 """One converge of one host: its desired state, its survey (read once, dropped after a change), its report.
 
 pyinfra caches no facts, so this is where a converge keeps what it knows. Every command that goes to
-the host through the agent passes :meth:`Session.agent`.
+the host passes :meth:`Session.send`, those of the agent through :meth:`Session.agent`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec
 
-from pyinfra import logger
+from pyinfra import host as current
+from pyinfra import logger, state
 from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
 
 from .. import compare, hostside, render
 from ..desired import Desired
@@ -66,12 +68,8 @@ class Session:
 
     def agent(self, verb: str, request: dict[str, Any], timeout: int) -> dict[str, Any]:
         """Run an agent verb on the host. Raises UnderstudyError with the host's own sentence."""
-        self.commands += 1
-        ok, output = self.host.run_shell_command(
-            StringCommand(hostside.command(verb)),
-            _stdin=hostside.stdin(request),
-            _timeout=timeout,
-            **self._privileges(),
+        ok, output = self.send(
+            hostside.command(verb), f"{self.host.name}: {verb}", timeout, _stdin=hostside.stdin(request)
         )
         try:
             return hostside.parse(output.stdout_lines)
@@ -79,8 +77,18 @@ class Session:
             detail = f" ({_last(output.stderr_lines)})" if not ok and output.stderr_lines else ""
             raise UnderstudyError(f"{self.host.name}: {error}{detail}") from error
 
-    def _privileges(self) -> dict[str, Any]:
-        return {"_sudo": True} if self.desired.settings.sudo else {}
+    def send(self, command: str, problem: str, timeout: int, **arguments: Any) -> tuple[bool, CommandOutput]:
+        """Run one shell command, counted, with the host's privileges; every command of a run passes here.
+
+        Raises UnderstudyError, beginning with ``problem``, when there is no answer within ``timeout`` seconds.
+        """
+        self.commands += 1
+        if self.desired.settings.sudo:
+            arguments["_sudo"] = True
+        try:
+            return self.host.run_shell_command(StringCommand(command), _timeout=timeout, **arguments)
+        except TimeoutError as error:
+            raise UnderstudyError(f"{problem}: no answer within {timeout} s") from error
 
     def note(self, **facts: Any) -> None:
         """Add facts to the report of this host."""
@@ -144,6 +152,15 @@ def run(session: Session, step: Callable[[Session], None]) -> FunctionCommand:
         return True
 
     return FunctionCommand(execute, [], {})
+
+
+def looking(step: Callable[[Session], None], said: str) -> Commands:
+    """An operation that only looks: ``step`` runs during execution and nothing counts as a change."""
+    if state.is_executing:
+        step(of(current))
+    current.noop(said)
+    return
+    yield
 
 
 def fail(session: Session, error: UnderstudyError) -> None:

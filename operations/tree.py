@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pyinfra import host, logger, state
 from pyinfra.api import operation
 
-from .. import compare, release
+from .. import release
 from ..compare import FileChange
 from ..secrets import Masker
 from ..tree import Entry
@@ -34,11 +34,9 @@ def reconciled() -> Commands:
 
 
 def apply(session: Session) -> None:
-    """Upload and apply what differs now."""
-    session.forget()
-    survey = session.survey()
-    changes = compare.file_changes(session.desired, survey)
-    request = release.build(session.desired, survey, changes)
+    """Upload and apply what differs; the agent refuses what changed since it was compared."""
+    changes = session.changes().files
+    request = release.build(session.desired, changes)
     answer = session.agent("apply", request, timeout=900)
     for line in summary(changes):
         session.host.log_styled(line, fg="green", log_func=logger.info)

@@ -95,9 +95,10 @@ def read_service(folder: Path, source: Source) -> Service | None:
     if not files and not block_file.exists():
         return None
     overlays = [overlay / folder.name for overlay in source.overlays if (overlay / folder.name).is_dir()]
-    block = _read_block(folder, files, overlays)
+    sources = [load(file) for file in files]
+    block = _read_block(folder, sources, overlays)
     path = block.path or f"{source.stack_root}/{folder.name}"
-    model = compose.read(files, path, source.variables) if files else None
+    model = compose.read(sources, path, source.variables) if files else None
     if model is None and block.native is None:
         raise CatalogError(
             [
@@ -117,10 +118,9 @@ def read_service(folder: Path, source: Source) -> Service | None:
     return service
 
 
-def _read_block(folder: Path, files: list[Path], overlays: list[Path]) -> Block:
+def _read_block(folder: Path, files: list[YamlFile], overlays: list[Path]) -> Block:
     sources: list[tuple[YamlFile, Any, tuple[str, ...]]] = []
-    for path in files:
-        source = load(path)
+    for source in files:
         if isinstance(source.data, dict) and "x-understudy" in source.data:
             sources.append((source, source.data["x-understudy"], ("x-understudy",)))
     for path in (directory / BLOCK_FILE for directory in [folder, *overlays]):
@@ -129,21 +129,21 @@ def _read_block(folder: Path, files: list[Path], overlays: list[Path]) -> Block:
             sources.append((source, source.data, ()))
     merged: dict[str, Any] = {}
     for source, data, prefix in sources:
-        _validate(data or {}, source, prefix)
+        _validate(data or {}, source, prefix, partial=len(sources) > 1)
         merged = compose.merge(merged, data or {})
     return _validate(merged, sources[-1][0], sources[-1][2]) if sources else Block()
 
 
-def _validate(data: Any, source: YamlFile, prefix: tuple[str, ...]) -> Block:
+def _validate(data: Any, source: YamlFile, prefix: tuple[str, ...], partial: bool = False) -> Block:
+    """Check one block, or with ``partial`` a piece of one: there the other piece may give what is required."""
     if not isinstance(data, dict):
         raise CatalogError(
             [Fault("error", source.path, source.line(prefix), ".".join(prefix), "must be a mapping")]
         )
-    partial = dict(data)
-    if source.path.name == BLOCK_FILE and isinstance(partial.get("native"), dict):
-        partial["native"] = {"exec": "", **partial["native"]}
+    if partial and isinstance(data.get("native"), dict):
+        data = {**data, "native": {"exec": "", **data["native"]}}
     try:
-        return Block.model_validate(partial)
+        return Block.model_validate(data)
     except ValidationError as error:
         raise CatalogError(faults_of(error, source, prefix)) from error
 

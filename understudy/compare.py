@@ -63,12 +63,12 @@ def request(desired: Desired) -> dict[str, Any]:
     """What the survey has to look at for this host."""
     ubuntu = baseline.tree(desired.settings, os_id="ubuntu")
     return {
-        "paths": sorted({*desired.tree.entries, *ubuntu.entries}),
+        "paths": sorted({*desired.tree.entries, *ubuntu.entries, firewall.CONFIRMED}),
         "packages": sorted({*baseline.candidates(desired.settings), *desired.service_packages}),
         "units": [unit.name for unit in desired.units],
         "users": desired.users,
         "mounts": sorted({mount for need in desired.requires.values() for mount in need.mounts}),
-        "programs": [firewall.CONFIRMED, *_programs(desired)],
+        "programs": _programs(desired),
         "read": [baseline.DAEMON_JSON],
         "stacks": [_stack_request(stack) for stack in desired.stacks.values()],
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .faults import CatalogError, Fault
-from .yamlfile import KeyPath, YamlFile, load
+from .yamlfile import KeyPath, YamlFile
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 VARIABLE = re.compile(
@@ -98,9 +98,8 @@ def find_files(folder: Path) -> list[Path]:
     return []
 
 
-def read(files: list[Path], host_path: str, variables: Mapping[str, str]) -> ComposeModel:
-    """Read and merge the files of one project that will live in ``host_path``."""
-    sources = [load(path) for path in files]
+def read(sources: list[YamlFile], host_path: str, variables: Mapping[str, str]) -> ComposeModel:
+    """Merge the files of one project that will live in ``host_path``."""
     for source in sources:
         _check_shape(source)
     model = ComposeModel(sources, host_path)

@@ -10,8 +10,6 @@ from .settings import HostSettings
 from .spec import Native, Requires
 from .tree import Entry, Tree
 
-EnvFile = str | None
-
 
 @dataclass(frozen=True)
 class Stack:
@@ -21,7 +19,7 @@ class Stack:
     project: str
     path: str
     files: tuple[str, ...]
-    env_file: EnvFile
+    env_file: str | None
     profiles: tuple[str, ...]
     images: tuple[tuple[str, str], ...]
     timeout: int

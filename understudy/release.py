@@ -10,14 +10,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from .compare import FileChange, Survey
+from .compare import FileChange
 from .desired import Desired, Validator
 from .tree import Entry
 
 
-def build(
-    desired: Desired, survey: Survey, changes: Iterable[FileChange], release: str | None = None
-) -> dict[str, Any]:
+def build(desired: Desired, changes: Iterable[FileChange], release: str | None = None) -> dict[str, Any]:
     """The request of the agent's ``apply`` verb for these changes."""
     changes = list(changes)
     written = [desired.tree.entries[c.path] for c in changes if c.action != "delete"]

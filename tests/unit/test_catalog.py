@@ -159,3 +159,9 @@ def test_every_fault_is_reported_at_once(notes: Write, write: Write, load: Load)
     notes("notes/understudy.yaml", NOTES_BLOCK.replace("needs: []", "neds: []"))
     write("other/understudy.yaml", "wrong: 1\nnative: {exec: /bin/true}\n")
     assert {fault.key for fault in faults(load)} == {"neds", "wrong"}
+
+
+def test_a_native_service_without_a_program_to_run_is_refused(write: Write, load: Load) -> None:
+    write("tool/understudy.yaml", "native:\n  user: tool\n")
+    fault = only(faults(load))
+    assert (fault.line, fault.key) == (1, "native.exec") and "required" in fault.message

@@ -276,7 +276,7 @@ def test_the_upload_holds_exactly_what_differs_and_no_secret_in_clear_sight(
     before = copy.deepcopy(survey)
     survey["files"][path]["sha256"] = "0" * 64
     changes = compare.changes(desired, survey).files
-    request = release.build(desired, survey, changes, "r1")
+    request = release.build(desired, changes, "r1")
     assert [entry["path"] for entry in request["entries"]] == [path]
     assert request["expect"] == {path: "0" * 64}
     assert request["validators"] == [] and "s3cret-value" not in str(request)
@@ -288,7 +288,7 @@ def test_a_changed_compose_file_is_checked_by_the_hosts_own_compose(
 ) -> None:
     path = "/home/docker-projects/notes/compose.yaml"
     survey["files"][path]["sha256"] = "0" * 64
-    request = release.build(desired, survey, compare.changes(desired, survey).files)
+    request = release.build(desired, compare.changes(desired, survey).files)
     argv = request["validators"][0]["argv"]
     assert argv == [
         "docker",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from ..faults import CatalogError, Fault
 from ..yamlfile import YamlFile, load
 from .errors import SecretsError
@@ -58,12 +56,3 @@ def _value_faults(source: YamlFile, name: object, value: object) -> list[Fault]:
     if cipher["type"] != "str":
         return [Fault("error", file, line, name, f"is a {cipher['type']}, not a text", QUOTE)]
     return []
-
-
-def recipients(path: Path) -> list[str]:
-    """The age public keys a SOPS file is encrypted for."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return [str(entry["recipient"]) for entry in data["sops"].get("age") or []]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return []
