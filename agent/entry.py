@@ -13,16 +13,31 @@ from . import WIRE
 from .errors import AgentError
 from .root import Root
 
-__all__ = ["VERBS", "answer", "envelope", "finish"]
+__all__ = ["PROTECTING", "VERBS", "answer", "envelope", "finish"]
 
 VERBS = ("survey", "apply", "recover", "settle", "probe", "stacks", "read")
+# These protect data; they run from the installed zipapp, by timers and by hand.
+PROTECTING = (
+    "backup",
+    "restore",
+    "verify",
+    "status",
+    "prepare",
+    "coverage",
+    "copies",
+    "jobs",
+    "drill",
+    "lift",
+)
 
 
 def answer(verb: str, request: dict[str, Any], root: Root | None = None) -> dict[str, Any]:
     """The verb's reply, or {"error": sentence, "kind": ..., ...}. Only the verb's own modules are loaded."""
     try:
-        if verb not in VERBS:
-            raise AgentError(f"unknown verb {verb!r}: one of {', '.join(VERBS)}", "bad-request")
+        if verb not in (*VERBS, *PROTECTING):
+            raise AgentError(
+                f"unknown verb {verb!r}: one of {', '.join((*VERBS, *PROTECTING))}", "bad-request"
+            )
         module = importlib.import_module(f".{verb}", __package__)
         reply: dict[str, Any] = module.run(request, root or Root())
         return reply

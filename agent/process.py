@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 __all__ = ["Finished", "run", "stream"]
 
@@ -35,23 +36,36 @@ class Finished:
         return " / ".join(words[-count:]) or f"exit status {self.code}"
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     # HOME: the docker CLI finds its plugins and registry logins there. Nothing else of the login leaks in,
     # or Compose would interpolate it.
     keep = {
         name: os.environ[name] for name in ("HOME", "DOCKER_HOST", "XDG_RUNTIME_DIR") if name in os.environ
     }
-    return {"HOME": "/root", **keep, "PATH": os.environ.get("PATH") or _PATH, "LC_ALL": "C.UTF-8"}
+    return {
+        "HOME": "/root",
+        **keep,
+        "PATH": os.environ.get("PATH") or _PATH,
+        "LC_ALL": "C.UTF-8",
+        **(more or {}),
+    }
 
 
-def _start(argv: Sequence[str], cwd: str | None, merge: bool) -> subprocess.Popen[str]:
+def _start(
+    argv: Sequence[str],
+    cwd: str | None,
+    merge: bool,
+    env: Mapping[str, str] | None = None,
+    feed: IO[bytes] | None = None,
+    into: IO[bytes] | None = None,
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         list(argv),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdin=feed or subprocess.DEVNULL,
+        stdout=into or subprocess.PIPE,
         stderr=subprocess.STDOUT if merge else subprocess.PIPE,
         cwd=cwd,
-        env=_environment(),
+        env=_environment(env),
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
@@ -69,10 +83,22 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def run(argv: Sequence[str], timeout: float, cwd: str | None = None) -> Finished:
-    """Run to the end and keep both outputs apart."""
+def run(
+    argv: Sequence[str],
+    timeout: float,
+    cwd: str | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    feed: IO[bytes] | None = None,
+    into: IO[bytes] | None = None,
+) -> Finished:
+    """Run to the end and keep both outputs apart.
+
+    ``env`` is added to the fixed environment (never a secret); ``feed`` is its standard input and ``into`` takes
+    its standard output, both open files (then ``out`` is empty).
+    """
     try:
-        process = _start(argv, cwd, merge=False)
+        process = _start(argv, cwd, False, env, feed, into)
     except OSError as error:
         return Finished(127, err=f"{argv[0]}: {error.strerror}")
     try:
@@ -80,15 +106,20 @@ def run(argv: Sequence[str], timeout: float, cwd: str | None = None) -> Finished
     except subprocess.TimeoutExpired:
         _kill(process)
         return Finished(124, err=f"{argv[0]} took longer than {timeout:g} s and was stopped")
-    return Finished(process.returncode, out, err)
+    return Finished(process.returncode, out or "", err or "")
 
 
 def stream(
-    argv: Sequence[str], timeout: float, heard: Callable[[str], None], cwd: str | None = None
+    argv: Sequence[str],
+    timeout: float,
+    heard: Callable[[str], None],
+    cwd: str | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run to the end, both outputs as one, each line passed to ``heard`` as it comes."""
     try:
-        process = _start(argv, cwd, merge=True)
+        process = _start(argv, cwd, True, env)
     except OSError as error:
         return Finished(127, lines=[f"{argv[0]}: {error.strerror}"])
     late = threading.Event()

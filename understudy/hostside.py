@@ -55,8 +55,11 @@ class HostsideError(UnderstudyError):
 
 @functools.lru_cache(maxsize=1)
 def bundle() -> bytes:
-    """The agent package as a zip; the same sources give the same bytes."""
-    return _zip(_sources())
+    """The part of the agent that travels with each call, as a zip; the same sources give the same bytes.
+
+    What protects data runs from the installed zipapp only, so it stays out.
+    """
+    return _zip({name: content for name, content in _sources().items() if name.count("/") == 1})
 
 
 def zipapp() -> bytes:
@@ -66,7 +69,8 @@ def zipapp() -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    return {f"agent/{path.name}": path.read_bytes() for path in sorted(_PACKAGE.glob("*.py"))}
+    found = sorted(_PACKAGE.rglob("*.py"))
+    return {f"agent/{path.relative_to(_PACKAGE).as_posix()}": path.read_bytes() for path in found}
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

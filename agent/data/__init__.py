@@ -1,0 +1,1 @@
+"""What is protected on this host, where it lies, and what was done for it."""

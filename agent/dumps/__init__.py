@@ -1,0 +1,1 @@
+"""Databases: a consistent dump of each kind, and its way back."""

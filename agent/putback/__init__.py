@@ -1,0 +1,1 @@
+"""Restores: data set aside, put back, proven, committed or undone."""
