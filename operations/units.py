@@ -11,6 +11,7 @@ from .host import shell
 from .session import Commands, Session, guarded, of, run
 
 SYSTEM_REACTIONS = {
+    "systemd": "true",  # the daemon-reload before it is all that is wanted
     "sysctl": "sysctl --system --quiet || true",
     "journald": "systemctl restart systemd-journald",
     "sshd": "systemctl reload ssh || systemctl reload sshd",

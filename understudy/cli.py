@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from . import cli_data, runner, tables
 from . import retire as retiring
-from . import runner, tables
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
 
@@ -106,6 +106,10 @@ def retire(
     if yes != service:
         _confirm(service)
     raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console, limit))
+
+
+app.command()(cli_data.backup)
+app.command()(cli_data.restore)
 
 
 def _confirm(service: str) -> None:

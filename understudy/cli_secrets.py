@@ -28,11 +28,16 @@ SCANNED = ("services", "group_data", "inventory", "lab/overlay", "deploy.py")
 def declared() -> dict[str, Mapping[str, SecretSpec]]:
     """What every service of this project says it needs."""
     from . import project
+    from .protection import secrets as backup_secrets
     from .settings import settings_of
 
     settings = settings_of("group_data/all.py", project.group_data([]))
     catalog = project.catalog_for(settings)
-    return {name: service.secrets for name, service in catalog.services.items()}
+    found: dict[str, Mapping[str, SecretSpec]] = {name: s.secrets for name, s in catalog.services.items()}
+    if settings.backup.repositories:
+        found[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
+        found[backup_secrets.ADMIN] = backup_secrets.admin_specs(settings.backup)
+    return found
 
 
 @app.command("init")

@@ -24,6 +24,21 @@ def wishes(result: Desired) -> list[ProbeWish]:
     return found
 
 
+def direct(result: Desired, service: Service) -> list[dict[str, Any]]:
+    """Requests that prove a service without the proxy: its own probe and each route's, at the service itself."""
+    found = [wish.request for wish in _direct(service)]
+    for route in service.routes:
+        probe = route.probe or service.probe()
+        if probe is not None and not route.to.startswith("static:"):
+            name = hostname(route.host[0], result.settings.domain)
+            wanted = request(name, service.endpoint(route.to).url + probe.path, probe, name)
+            if not any(
+                known["url"] == wanted["url"] and known["method"] == wanted["method"] for known in found
+            ):
+                found.append(wanted)
+    return found
+
+
 def _direct(service: Service) -> list[ProbeWish]:
     probe = service.probe()
     if probe is None or not probe.to:

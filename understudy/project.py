@@ -19,7 +19,7 @@ from pyinfra.api.host import Host
 from .catalog import Catalog, Source, load_catalog
 from .desired import Desired
 from .errors import BadInput
-from .render import desired, placed
+from .render import declared_secrets, desired
 from .secrets import Store
 from .settings import HostSettings, settings_of
 
@@ -61,7 +61,7 @@ def secrets_for(settings: HostSettings, catalog: Catalog) -> dict[str, dict[str,
 
     A random value that is needed for the first time is made here and kept in its SOPS file.
     """
-    declared = {name: catalog.services[name].secrets for name in placed(catalog, settings)}
+    declared = declared_secrets(catalog, settings)
     store = _store(_absolute(settings.secrets_dir))
     if any(declared.values()):
         store.ensure_all(declared)

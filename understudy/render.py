@@ -14,8 +14,11 @@ from .errors import BadInput
 from .faults import CatalogError, Fault
 from .jinja import render_file
 from .probes import wishes
+from .protection import files as protection
+from .protection import secrets as backup_secrets
 from .service import Service
 from .settings import HostSettings
+from .spec import SecretSpec
 from .tree import Entry, Tree, directory
 
 Secrets = Mapping[str, Mapping[str, str]]
@@ -28,7 +31,9 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
     """Render one host. ``secrets`` maps service to name to value; missing ones raise CatalogError."""
     names = placed(catalog, settings)
     missing = [
-        fault for name in names for fault in _missing(catalog.services[name], secrets.get(name, {}), settings)
+        fault
+        for name, specs in declared_secrets(catalog, settings).items()
+        for fault in _missing(name, specs, secrets.get(name, {}), settings)
     ]
     if missing:
         raise CatalogError(missing)
@@ -37,6 +42,7 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
         _add_service(result, catalog.services[name], secrets.get(name, {}))
     result.levels = catalog.levels(names)
     result.probes = wishes(result)
+    protection.add(result, secrets.get(backup_secrets.HOST, {}))
     result.masks = {value: secret for values in secrets.values() for secret, value in values.items()}
     result.service_entries = list(result.tree)
     complete(result, ASSUMED)
@@ -98,20 +104,24 @@ def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -
         _add_stack(result, service, values)
 
 
-def _missing(service: Service, values: Mapping[str, str], settings: HostSettings) -> list[Fault]:
+def declared_secrets(catalog: Catalog, settings: HostSettings) -> dict[str, dict[str, SecretSpec]]:
+    """Secrets file to its declarations, for all that is placed on this host."""
+    declared = {name: dict(catalog.services[name].secrets) for name in placed(catalog, settings)}
+    if settings.parts.backup and settings.backup.repositories:
+        declared[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
+    return declared
+
+
+def _missing(
+    owner: str, specs: Mapping[str, SecretSpec], values: Mapping[str, str], settings: HostSettings
+) -> list[Fault]:
     """A fault for each required secret that has no value."""
-    file = settings.secrets_dir / f"{service.name}.yaml"
-    names = [name for name, spec in service.secrets.items() if not spec.optional and not values.get(name)]
+    file = settings.secrets_dir / f"{owner}.yaml"
+    fix = f"`understudy secrets edit {owner}`"
     return [
-        Fault(
-            "error",
-            file,
-            0,
-            name,
-            service.secrets[name].why or "has no value",
-            f"`understudy secrets edit {service.name}`",
-        )
-        for name in names
+        Fault("error", file, 0, name, spec.why or "has no value", fix)
+        for name, spec in specs.items()
+        if not spec.optional and not values.get(name)
     ]
 
 

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .operations.session import REPORT_VARIABLE
 
+PROGRESS = "understudy: "  # as agent/say.py begins each line
 DEPLOYS = Path(__file__).parent / "deploys"
 
 
@@ -40,25 +41,53 @@ def argv(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str])
     return [sys.executable, "-m", "pyinfra", inventory, deploy, *flags, *pairs]
 
 
-def run(inventory: str, deploy: str, data: Mapping[str, str], flags: list[str], quiet: bool = False) -> Run:
-    """Run pyinfra; with ``quiet`` its own output appears only when it failed without a report."""
+def run(
+    inventory: str,
+    deploy: str,
+    data: Mapping[str, str],
+    flags: list[str],
+    quiet: bool = False,
+    heard: Callable[[str], None] | None = None,
+) -> Run:
+    """Run pyinfra; with ``quiet`` its own output appears only when it failed without a report.
+
+    ``heard`` takes each line of the agent's progress as it comes, and makes the run quiet.
+    """
     with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
         report = Path(folder) / "report.jsonl"
         environment = {**os.environ, REPORT_VARIABLE: str(report), "PYINFRA_PROGRESS": "off"}
-        output = subprocess.PIPE if quiet else None
-        done = subprocess.run(
-            argv(inventory, deploy, data, flags),
-            env=environment,
-            stderr=output,
-            stdout=output,
-            text=True,
-            check=False,
-        )
+        command = argv(inventory, deploy, data, flags)
+        if quiet or heard:
+            code, said = _listened(command, environment, heard or (lambda line: None))
+        else:
+            code, said = subprocess.run(command, env=environment, check=False).returncode, ""
         lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
-    result = Run(done.returncode, [json.loads(line) for line in lines])
-    if quiet and done.returncode and not result.reports:
-        sys.stderr.write(_own_words(done.stderr))
+    result = Run(code, [json.loads(line) for line in lines])
+    if said and result.code and not result.reports:
+        sys.stderr.write(_own_words(said))
     return result
+
+
+def _listened(
+    command: list[str], environment: Mapping[str, str], heard: Callable[[str], None]
+) -> tuple[int, str]:
+    """Run and keep what it says; progress of the agent is passed on at once."""
+    said = []
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        _, found, progress = line.partition(PROGRESS)
+        if found:
+            heard(progress.strip())
+    return process.wait(), "".join(said)
 
 
 def _own_words(output: str) -> str:

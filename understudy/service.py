@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .compose import ComposeModel, Container, Mount
-from .spec import Block, Database, DataRule, Probe, Recipe, Route, SecretSpec
+from .spec import Block, Database, DataRule, Drill, Probe, Recipe, Route, SecretSpec, VersionRule
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,21 @@ class Service:
         for name, recipe in self.recipes.items():
             rules.update({key.replace("{self}", name): rule for key, rule in recipe.data.items()})
         return {**rules, **self.block.data}
+
+    def version_rule(self) -> VersionRule:
+        """What the application allows between versions: the block's word, else the first recipe that has one."""
+        rules = [self.block.version, *(recipe.version for recipe in self.recipes.values())]
+        return next((rule for rule in rules if rule != VersionRule()), VersionRule())
+
+    def drill(self) -> Drill:
+        """What a scratch copy leaves out, by block and recipes."""
+        drills = [self.block.drill, *(recipe.drill for recipe in self.recipes.values())]
+        return Drill(without=sorted({name for drill in drills for name in drill.without}))
+
+    def quiesce(self) -> str | None:
+        """``daily`` when a consistent copy needs the application to stop for a moment."""
+        wishes = [self.block.quiesce, *(recipe.quiesce for recipe in self.recipes.values())]
+        return next((wish for wish in wishes if wish), None)
 
     def probe(self) -> Probe | None:
         """The service's own probe: the block's, else the first one a recipe gives."""

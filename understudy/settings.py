@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import BadInput
+from .protection.policy import Policy
 
 
 class Parts(BaseModel):
@@ -51,6 +52,7 @@ class HostSettings(BaseModel):
     services: list[str] | None = None
     groups: list[str] | None = None
     parts: Parts = Parts()
+    backup: Policy = Policy()
     ssh_user: str = "root"
     ssh_ports: list[int] = [22]
     lan_networks: list[str] = []

@@ -114,6 +114,7 @@ class Database(Model):
     """Exactly one of the four kinds."""
 
     sqlite: str | None = None
+    text: bool = False
     postgres: ServerDatabase | None = None
     mariadb: ServerDatabase | None = None
     redis: RedisDatabase | None = None
@@ -125,6 +126,8 @@ class Database(Model):
         ]
         if len(given) != 1:
             raise ValueError("needs exactly one of sqlite, postgres, mariadb, redis")
+        if self.text and self.sqlite is None:
+            raise ValueError("text is for sqlite: the servers' dumps are stable already")
         return self
 
     @property

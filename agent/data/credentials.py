@@ -15,11 +15,12 @@ FOLDER = "/etc/understudy/secrets/backup"
 def path(root: Root, name: str) -> str:
     """The file that holds the credential ``name``. Raises AgentError when it is nowhere.
 
-    Units load the whole folder with ``LoadCredential=backup:FOLDER``, which systemd names ``backup_NAME``.
+    A name that begins with / is itself the path of a secret file. Units load the whole folder with
+    ``LoadCredential=backup:FOLDER``, which systemd names ``backup_NAME``.
     """
-    places = [root.at(f"{FOLDER}/{name}")]
+    places = [root.at(name if name.startswith("/") else f"{FOLDER}/{name}")]
     given = os.environ.get("CREDENTIALS_DIRECTORY")
-    if given:
+    if given and not name.startswith("/"):
         places.insert(0, f"{given}/backup_{name}")
     for place in places:
         if os.path.exists(place):

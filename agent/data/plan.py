@@ -144,7 +144,7 @@ class Repository:
     ``tiers`` are the tiers whose ticks write here; ``copy_from`` names the repository it is filled from instead.
     ``tamper`` is versions, append-only or none (protocol.md §4). ``credentials`` maps a purpose (password, aws,
     rest, ssh_key, known_hosts, environment) to the name of a credential file. ``options`` are restic's ``-o``.
-    Limits in KiB/s, 0 for none. ``shrink_limit``: percent of bytes or files a tick may lose without an alert.
+    Limits in KiB/s, 0 for none. ``ssh``: user@host[:port] of a server where restic speaks to rclone over SSH.
     """
 
     name: str
@@ -157,6 +157,7 @@ class Repository:
     limit_upload: int = 0
     limit_download: int = 0
     disk: Disk | None = None
+    ssh: str = ""
 
     def of(self, group: str) -> str:
         """The restic repository of a move group."""
