@@ -3,7 +3,7 @@
 from pyinfra import host
 
 from understudy import project
-from understudy.operations import firewall, proof, session, stacks, tree, units
+from understudy.operations import firewall, proof, session, stacks, tree, units, updates
 from understudy.operations import host as base
 
 session.start(host, project.desired_of(host))
@@ -12,8 +12,10 @@ base.locked(name="Take the host's lock")
 base.checked(name="Check that this host can take the change")
 base.packages(name="Install packages")
 base.users(name="Create service users")
+updates.prepared(name="Snapshot what changes its version")
 tree.reconciled(name="Write files, validated by the host's own tools")
 units.settled(name="Settle systemd units")
 firewall.closed(name="Load the firewall, proven by a new connection")
 stacks.running(name="Bring stacks up in order")
+updates.judged(name="Keep versions that serve, put back what does not")
 proof.answered(name="Probe every service by content")

@@ -28,6 +28,8 @@ PROTECTING = (
     "jobs",
     "drill",
     "lift",
+    "alarm",
+    "update",
 )
 
 

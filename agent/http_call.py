@@ -9,7 +9,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Answer", "CallFailed", "call", "connects"]
+__all__ = ["Answer", "CallFailed", "call", "connects", "local"]
 
 _MOST = 1 << 20
 _REDIRECTS = 5
@@ -34,7 +34,8 @@ def connects(probe: dict[str, Any]) -> None:
     """Raise CallFailed unless something accepts a TCP connection at tcp://ADDRESS:PORT."""
     place = _place(probe["url"])
     try:
-        socket.create_connection((place.hostname or "", place.port or 0), _timeout(probe)).close()
+        address = (place.hostname or "", place.port or 0)
+        socket.create_connection(address, _timeout(probe), _source(probe)).close()
     except OSError as error:
         raise CallFailed(_why(error, place, _timeout(probe))) from error
 
@@ -80,13 +81,28 @@ def _target(place: urllib.parse.SplitResult) -> str:
     return (place.path or "/") + (f"?{place.query}" if place.query else "")
 
 
+def local(url: str) -> bool:
+    """Whether a probe's address is this host's loopback (IPv4): only from there can ``source`` be another of it."""
+    try:
+        return (urllib.parse.urlsplit(url).hostname or "").startswith("127.")
+    except ValueError:
+        return False
+
+
+def _source(probe: dict[str, Any]) -> tuple[str, int] | None:
+    """The address the request comes from, where the probe names one (agent/fence.py)."""
+    return (str(probe["source"]), 0) if probe.get("source") else None
+
+
 def _timeout(probe: dict[str, Any]) -> float:
     return float(probe.get("timeout") or _TIMEOUT)
 
 
 def _send(probe: dict[str, Any], place: urllib.parse.SplitResult, host: str | None, target: str) -> Answer:
     timeout = _timeout(probe)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port or 80, timeout=timeout)
+    connection = http.client.HTTPConnection(
+        place.hostname or "", place.port or 80, timeout=timeout, source_address=_source(probe)
+    )
     headers = {"Host": host or place.netloc, "Accept-Encoding": "identity", "User-Agent": "understudy-probe"}
     headers |= {str(key): str(value) for key, value in (probe.get("headers") or {}).items()}
     try:

@@ -7,9 +7,11 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 
 from .disk import Disk
-from .root import PENDING, Root
+from .root import PENDING, STATE, Root
 
-__all__ = ["add", "clear", "pending", "tokens"]
+__all__ = ["UPDATES", "add", "clear", "open_updates", "pending", "tokens"]
+
+UPDATES = f"{STATE}/update"
 
 
 def _path(reaction: str) -> str:
@@ -55,3 +57,12 @@ def clear(disk: Disk, done: Iterable[str] | Mapping[str, str]) -> list[str]:
     if cleared:
         disk.sync_dirs([PENDING])
     return cleared
+
+
+def open_updates(root: Root) -> list[str]:
+    """Services with an update that nobody has judged yet (agent/update.py)."""
+    try:
+        names = os.listdir(root.at(UPDATES))
+    except FileNotFoundError:
+        return []
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")

@@ -1,4 +1,7 @@
-"""Finishes or undoes what a killed apply left behind. The next run does it, and so does every boot."""
+"""Finishes or undoes what a killed apply or restore left behind. The next run does it, and so does every boot.
+
+Of a restore only files and fences: Docker may not run yet; ``lift`` does the rest.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,39 @@ from .journal import Journal
 from .root import PENDING, STATE, Root
 from .say import say
 
-__all__ = ["recover", "run"]
+__all__ = ["files", "recover", "restores", "run"]
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
-    """{} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}."""
+    """{} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}, and where there were
+
+    any, "restores": [{"service", "snapshot", "state", "outcome": "finished" | "undone" | "fenced" | "broken", "error"}]}.
+    """
+    return {"recovered": files(request, root), "restores": restores(root)}
+
+
+def files(request: dict[str, Any], root: Root) -> dict[str, Any] | None:
+    """Close an interrupted apply, under its lock."""
     with lock.exclusive(root, "apply", "recover", float(request.get("lock_wait", 120)), say):
-        return {"recovered": recover(Disk(root))}
+        return recover(Disk(root))
+
+
+def restores(root: Root) -> list[dict[str, Any]]:
+    """Interrupted restores; one that is still at work holds the lock of the data and is left alone."""
+    # Not above: what travels with each converge closes its own journal only and has no restores on board.
+    from .putback import journal as putback
+
+    if not putback.names(root):
+        return []
+    from .putback import resuming
+
+    try:
+        with lock.exclusive(root, "data", "recover", 0, lambda line: None):
+            return resuming.before_docker(Disk(root))
+    except AgentError as error:
+        if error.kind != "busy":
+            raise
+        return []
 
 
 def recover(disk: Disk) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ _TIMEOUT = 60.0
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb."""
     started = time.monotonic()
-    recovered = recover.run(request, root)["recovered"] if request.get("recover") else None
+    recovered = recover.files(request, root) if request.get("recover") else None
     paths = [checked(path) for path in request.get("paths") or []]
     docker = containers.Docker()
     readers: dict[str, Callable[[], Any]] = {
@@ -55,6 +55,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "manifest": partial(manifest.load, root),
         "pending": partial(markers.pending, root),
         "markers": partial(markers.tokens, root),
+        "updates": partial(markers.open_updates, root),
         "journal": partial(journal.summary, root),
         "busy": partial(lock.holder, root, "apply"),
         "listeners": network.listeners,

@@ -11,24 +11,30 @@ from lab.engine import docker, ensure_engine, reachable, stop_engine
 from lab.network import remove_network
 from lab.settings import LABEL, SCRATCH, Settings, find_settings
 from lab.shell import LabError, run
+from lab.storage import stores
+from lab.storage.usb import remove_disks
+from lab.tools import cache_folder
 
 
 def remove_lab(settings: Settings, *, everything: bool) -> None:
-    """Removes hosts, disks and network; with `everything` also images, store, state and our engine."""
+    """Removes hosts, stores, disks and network; with `everything` also images, store, state and our engine."""
     if everything and settings.state.is_dir():
         wake_engine(settings)
+    stores.down(settings)
     if reachable():
         remove_labelled("container", settings.label)
         remove_labelled("volume", settings.label)
         remove_network(settings)
         if everything:
             remove_shared()
+    remove_disks(settings)
     settings.facts.unlink(missing_ok=True)
     settings.known_hosts.unlink(missing_ok=True)
     shutil.rmtree(settings.state / "hosts", ignore_errors=True)
     if everything:
         stop_engine(settings)
         remove_scratch()
+        shutil.rmtree(cache_folder(), ignore_errors=True)
         shutil.rmtree(settings.state, ignore_errors=True)
 
 

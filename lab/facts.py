@@ -31,7 +31,11 @@ class Facts:
 
     @property
     def gateway(self) -> str:
-        return str(ipaddress.ip_network(self.subnet)[1])
+        return self.address(1)
+
+    def address(self, number: int) -> str:
+        """The network's n-th address."""
+        return str(ipaddress.ip_network(self.subnet)[number])
 
 
 def read_facts(settings: Settings) -> Facts | None:

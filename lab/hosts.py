@@ -12,6 +12,7 @@ from lab.facts import HostFacts
 from lab.settings import Settings
 from lab.shell import LabError, run
 from lab.ssh import make_key
+from lab.storage.usb import device_rules
 
 NO_CGROUP = 90  # exit status of lab-init when the cgroup tree could not be mounted
 
@@ -31,6 +32,7 @@ def create_command(settings: Settings, name: str, host: HostFacts, gateway: str,
         "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
         "--security-opt", "label=disable", "--security-opt", "systempaths=unconfined",
         "--tmpfs", "/run:exec,mode=755", "--tmpfs", "/tmp:exec,mode=1777",  # noqa: S108
+        *device_rules(settings.project),
         "--volume", f"{settings.volume(name)}:/var/lib/docker",
         "--stop-signal", "SIGRTMIN+3", "--env", f"LAB_GATEWAY={gateway}",
         image, "/usr/lib/lab-init",

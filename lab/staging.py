@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from lab.progress import Progress
 from lab.roots import APP_BASE, HOST, Root, ensure_root
 from lab.settings import Settings
 from lab.shell import LabError
+from lab.storage import stores
 from lab.store import ensure_store
 
 
@@ -60,8 +62,18 @@ def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: b
         ssh.make_key(settings.key, "understudy-lab")
         for name in names if fresh else ():
             hosts.destroy(settings, name)
-        ensure_hosts(settings, facts, names, store, progress)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            storing = pool.submit(bring_stores_up, settings, facts, progress)
+            ensure_hosts(settings, facts, names, store, progress)
+            storing.result()
         return facts
+
+
+def bring_stores_up(settings: Settings, facts: Facts, progress: Progress) -> None:
+    """The places for backups, started beside the hosts."""
+    begin = time.monotonic()
+    started = stores.up(settings, facts, HOST.tag)
+    progress.say("stores", ", ".join(started) or "running", time.monotonic() - begin)
 
 
 def ensure_roots(progress: Progress) -> None:

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.settings import find_settings
+from lab.staging import staged
+from lab.storage.place import ADMIN
+from lab.storage.stores import OWNER_OF_ALL, find_store
 from understudy import project
 from understudy.secrets import Store, init
 from understudy.settings import settings_of
@@ -56,3 +60,23 @@ def tunnel_token() -> str:
         "s": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     return base64.b64encode(json.dumps(parts).encode()).decode()
+
+
+def storage_settings() -> dict[str, dict[str, Any]]:
+    """The staged lab's repositories (offsite, second, nas, rsyncnet, sftp), each as an inventory gives it.
+
+    Of what understudy/protection/policy.py takes: url, tamper, and where it needs them ssh and admin_url.
+    """
+    settings = find_settings()
+    return find_store(settings, staged(settings)).settings()
+
+
+def storage_secrets(host: str = OWNER_OF_ALL) -> dict[str, dict[str, str]]:
+    """Secret name to value for a host (``backup``) and for the owner (``backup-admin``), to be kept in SOPS.
+
+    Per repository NAME: NAME_PASSWORD (restic's, the same for both), and by kind of store NAME_KEY_ID and NAME_KEY,
+    NAME_REST (user:password), or NAME_SSH_KEY and NAME_KNOWN_HOSTS. The owner's may delete.
+    """
+    settings = find_settings()
+    store = find_store(settings, staged(settings))
+    return {"backup": store.secrets(host), "backup-admin": store.secrets(ADMIN)}

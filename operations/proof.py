@@ -21,7 +21,7 @@ def answered() -> Commands:
 
 def prove(session: Session) -> None:
     """Run all probes on the host. Raises UnderstudyError naming each service that did not answer as it should."""
-    wishes = session.desired.probes
+    wishes = [wish for wish in session.desired.probes if session.only in ("", wish.service)]
     # Patience is for what has just been started; on a host left as it was a wrong answer is wrong now.
     most = float("inf") if any(session.report.get("changed", {}).values()) else SETTLED_WAIT
     probes = [{**wish.request, "wait": min(most, wish.request["wait"])} for wish in wishes]

@@ -24,7 +24,7 @@ from pyinfra.connectors.util import CommandOutput
 
 from .. import compare, hostside, render
 from ..desired import Desired
-from ..errors import Refused, UnderstudyError
+from ..errors import BadInput, Refused, UnderstudyError
 from ..preflight import Allowances
 
 P = ParamSpec("P")
@@ -36,7 +36,8 @@ REPORT_VARIABLE = "UNDERSTUDY_REPORT"
 class Session:
     """What is known of one host during one run.
 
-    ``changing`` is set once the lock is held: then a survey first finishes or undoes what a killed run left.
+    ``only`` names the one service that this run is about, "" for the whole host. ``changing`` is set once the lock is
+    held: then a survey first finishes or undoes what a killed run left.
     """
 
     host: Host
@@ -45,6 +46,7 @@ class Session:
     report: dict[str, Any] = field(default_factory=dict)
     commands: int = 0
     changing: bool = False
+    only: str = ""
     _survey: dict[str, Any] | None = None
     _changes: compare.HostChanges | None = None
 
@@ -59,7 +61,8 @@ class Session:
     def changes(self) -> compare.HostChanges:
         """The differences between the survey and the desired state."""
         if self._changes is None:
-            self._changes = compare.changes(self.desired, self.survey())
+            found = compare.changes(self.desired, self.survey())
+            self._changes = found.of(self.only) if self.only else found
         return self._changes
 
     def forget(self) -> None:
@@ -120,7 +123,10 @@ def start(host: Host, desired: Desired) -> Session:
         key: frozenset(filter(None, str(host.data.get(key, "")).split(",")))
         for key in ("fresh", "overwrite", "downgrade")
     }
-    _sessions[host.name] = Session(host, desired, Allowances(**named))
+    only = str(host.data.get("only", ""))
+    if only and only not in desired.services:
+        raise BadInput(f"{host.name} has no service {only!r}; it has {', '.join(desired.services)}")
+    _sessions[host.name] = Session(host, desired, Allowances(**named), only=only)
     return _sessions[host.name]
 
 

@@ -10,6 +10,7 @@ from pyinfra.api import operation
 from ..compare import service_of
 from ..desired import Desired, Stack
 from ..errors import UnderstudyError
+from . import updates
 from .session import Commands, Session, guarded, of, run
 
 
@@ -77,19 +78,24 @@ def bring_up(session: Session) -> None:
     }
     request = {"stacks": work, "levels": levels, "needs": needs, "parallel": 3}
     answer = session.agent("stacks", request, timeout=sum(job["timeout"] for job in work))
-    _report(session, answer)
+    _report(session, answer, updates.waiting(session))
 
 
-def _report(session: Session, answer: dict[str, Any]) -> None:
-    failed = []
+def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> None:
+    failed: list[str] = []
+    bad: dict[str, str] = {}
     for result in answer["results"]:
         if result["rc"] == 0:
             session.host.log_styled(
                 f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info
             )
+        elif result["service"] in updating and not result.get("skipped"):
+            bad[result["service"]] = _reason(result)
         else:
             failed.append(f"{result['service']} did not come up: {result.get('skipped') or _reason(result)}")
     session.record("stacks", [result["service"] for result in answer["results"] if result["rc"] == 0])
+    if bad:
+        failed += updates.put_back(session, bad)
     if failed:
         raise UnderstudyError("\n".join(failed))
 

@@ -36,7 +36,8 @@ def reconciled() -> Commands:
 def apply(session: Session) -> None:
     """Upload and apply what differs; the agent refuses what changed since it was compared."""
     changes = session.changes().files
-    request = release.build(session.desired, changes)
+    before = (session.survey().get("manifest") or {}) if session.only else None
+    request = release.build(session.desired, changes, before=before)
     answer = session.agent("apply", request, timeout=900)
     for line in summary(changes):
         session.host.log_styled(line, fg="green", log_func=logger.info)

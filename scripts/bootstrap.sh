@@ -29,6 +29,7 @@ missing_programs() {
     if has_apt; then
         { command -v dockerd >/dev/null 2>&1 || docker version >/dev/null 2>&1; } || echo docker.io
         command -v mmdebstrap >/dev/null 2>&1 || echo mmdebstrap
+        command -v mkfs.ext4 >/dev/null 2>&1 || [ -x /sbin/mkfs.ext4 ] || echo e2fsprogs # disks of the lab
         [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
         [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     fi
@@ -99,6 +100,12 @@ ensure_venv() {
     echo "$want" >.venv/stamp
 }
 
+# The backup program, new enough: quick where it is there or apt can unpack it, else the tests get it when they start.
+ensure_restic() {
+    said=$(.venv/bin/python -m lab.tools 2>&1) || echo "  restic                 later: $said"
+}
+
 [ "${1:-}" = --no-system ] || ensure_system
 ensure_python
 ensure_venv
+ensure_restic

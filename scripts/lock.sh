@@ -16,4 +16,4 @@ compile() {
 }
 
 compile requirements/runtime.txt
-compile requirements/dev.txt --extra dev
+compile requirements/dev.txt --extra dev --extra lab

@@ -4,6 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 bin=.venv/bin
+PATH="$PWD/$bin:$PATH" # restic, rclone and the object store of lab/tools.py
+export PATH
 
 lint() {
     $bin/ruff check .

@@ -93,6 +93,24 @@ def converge(
 
 
 @app.command()
+def update(
+    service: str,
+    inventory: Inventory = PROD,
+    limit: Limit = "",
+    as_json: Json = False,
+) -> None:
+    """Bring one service to its declared version: fresh snapshot, new version, back if it does not serve."""
+    _announce("update", inventory, as_json)
+    result = runner.run(inventory, "deploy.py", {"only": service}, _flags(limit), quiet=as_json)
+    if as_json:
+        print(json.dumps(result.reports))
+    else:
+        tables.show_converge(Console(), result.reports)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def retire(
     service: str,
     inventory: Inventory = PROD,

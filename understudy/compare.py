@@ -58,6 +58,14 @@ class HostChanges:
         own = (len(self.packages), len(self.users), len(self.files), len(self.units))
         return sum(own) + len(self.stacks) + len(self.reactions)
 
+    def of(self, service: str) -> HostChanges:
+        """The part that is one service's: its files, its stack, its reactions."""
+        return HostChanges(
+            files=[change for change in self.files if change.service == service],
+            stacks=[change for change in self.stacks if change.service == service],
+            reactions=[reaction for reaction in self.reactions if service_of(reaction) == service],
+        )
+
 
 def request(desired: Desired) -> dict[str, Any]:
     """What the survey has to look at for this host."""

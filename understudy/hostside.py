@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .agent import WIRE
-from .agent.entry import VERBS
+from .agent.entry import PROTECTING, VERBS
 from .errors import UnderstudyError
 
 __all__ = ["HostsideError", "bundle", "command", "parse", "stdin", "zipapp"]
@@ -59,7 +59,8 @@ def bundle() -> bytes:
 
     What protects data runs from the installed zipapp only, so it stays out.
     """
-    return _zip({name: content for name, content in _sources().items() if name.count("/") == 1})
+    stay = {f"agent/{verb}.py" for verb in PROTECTING}
+    return _zip({n: content for n, content in _sources().items() if n.count("/") == 1 and n not in stay})
 
 
 def zipapp() -> bytes:

@@ -7,7 +7,7 @@ import gzip
 import io
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .compare import FileChange
@@ -15,8 +15,18 @@ from .desired import Desired, Validator
 from .tree import Entry
 
 
-def build(desired: Desired, changes: Iterable[FileChange], release: str | None = None) -> dict[str, Any]:
-    """The request of the agent's ``apply`` verb for these changes."""
+def build(
+    desired: Desired,
+    changes: Iterable[FileChange],
+    release: str | None = None,
+    *,
+    before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The request of the agent's ``apply`` verb for these changes.
+
+    ``before`` is the host's own manifest, when only a part of what differs is to be written: what is not written
+    now keeps the record of when it was.
+    """
     changes = list(changes)
     written = [desired.tree.entries[c.path] for c in changes if c.action != "delete"]
     paths = {entry.path for entry in written}
@@ -28,7 +38,7 @@ def build(desired: Desired, changes: Iterable[FileChange], release: str | None =
         "archive": archive(written),
         "expect": {c.path: c.observed for c in changes},
         "delete": [{"path": c.path, "sha256": c.observed} for c in changes if c.action == "delete"],
-        "manifest": manifest(desired),
+        "manifest": manifest(desired) if before is None else _partly(before, manifest(desired), changes),
         "validators": [_check(v) for v in checks],
         "context": context,
     }
@@ -61,6 +71,18 @@ def manifest(desired: Desired) -> dict[str, Any]:
         for entry in desired.tree
     }
     return {"version": 1, "entries": entries}
+
+
+def _partly(
+    before: Mapping[str, Any], wanted: dict[str, Any], changes: Iterable[FileChange]
+) -> dict[str, Any]:
+    entries = dict(before.get("entries") or {})
+    for change in changes:
+        if change.action == "delete":
+            entries.pop(change.path, None)
+        else:
+            entries[change.path] = wanted["entries"][change.path]
+    return {**wanted, "entries": entries}
 
 
 def _described(index: int, entry: Entry) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..errors import AgentError
 
 __all__ = ["bind", "private_mounts"]
 
-_NEWNS = 0x00020000
+_NEWNS, _FS = 0x00020000, 0x00000200
 _RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 32, 4096, 16384, 1 << 18
 # A remount must repeat what the mount already refuses, or it would allow it again.
 _KEPT = {os.ST_NOSUID: 2, os.ST_NODEV: 4, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048}
@@ -31,12 +31,20 @@ def private_mounts() -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _must("unshare", _libc().unshare(_NEWNS), "this process may not have mounts of its own (it needs root)")
+        _must(
+            "unshare", _libc().unshare(_NEWNS), "this process may not have mounts of its own (it needs root)"
+        )
         try:
-            _must("mount", _libc().mount(b"none", b"/", None, _REC | _PRIVATE, None), "mounts cannot be made private")
+            _must(
+                "mount",
+                _libc().mount(b"none", b"/", None, _REC | _PRIVATE, None),
+                "mounts cannot be made private",
+            )
             yield
         finally:
-            # Nothing is unmounted: the namespace dies with the last process in it.
+            # Nothing is unmounted: the namespace dies with the last process in it. A thread that was begun inside and
+            # still ends shares our working folder, and nobody who shares it may move: so it is unshared first.
+            _must("unshare", _libc().unshare(_FS), "the way back to the host's mounts is closed")
             _must("setns", _libc().setns(home, _NEWNS), "the way back to the host's mounts is closed")
             os.fchdir(here)
     finally:

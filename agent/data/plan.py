@@ -14,6 +14,7 @@ from ..root import Root
 
 __all__ = [
     "PLAN",
+    "CopyJob",
     "Database",
     "Disk",
     "Hook",
@@ -49,6 +50,7 @@ class Mount:
     ``files/RELATIVE`` (below the service's folder) or ``paths/ABSOLUTE``. ``kind`` is volume or bind; ``source``
     the volume's name or the absolute host path. ``class_`` is keep, cache, media, shared or none. ``required``:
     a source that is missing is an error. ``mounted_at``: a mount point that must be mounted, "" for none.
+    ``targets`` are "CONTAINER:/path" wherever it is mounted.
     """
 
     key: str
@@ -58,6 +60,7 @@ class Mount:
     rules: tuple[Rule, ...] = ()
     required: bool = True
     mounted_at: str = ""
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,34 @@ class Tier:
 
 
 @dataclass(frozen=True)
+class CopyJob:
+    """A folder that is copied elsewhere by timer (docs/jobs.md). ``tool`` is rclone or rsync, ``mode`` sync or copy.
+
+    ``to`` is ``REMOTE:PATH`` or ``user@host:/path``; ``local``: it is a folder of this host. ``marker``: a marker file
+    must stand at its root. ``limit`` as both tools write it ("4M"), "" for none; ``timeout`` in seconds.
+    ``credentials`` maps config, ssh_key, known_hosts to credential files.
+    """
+
+    name: str
+    source: str
+    to: str
+    tool: str = "rclone"
+    mode: str = "sync"
+    mounted: str = ""
+    exclude: tuple[str, ...] = ()
+    keep_days: int = 60
+    max_delete: int = 50
+    shrink_percent: int = 20
+    limit: str = ""
+    timeout: int = 6 * 3600
+    marker: bool = False
+    local: bool = False
+    fast_list: bool = False
+    port: int = 22
+    credentials: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything the agent protects on this host."""
 
@@ -182,6 +213,7 @@ class Plan:
     repositories: dict[str, Repository]
     tiers: dict[str, Tier]
     settings: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[str, CopyJob] = field(default_factory=dict)
 
     def of_tier(self, tier: str) -> list[Service]:
         """The services of a tier, in the plan's order."""
@@ -212,6 +244,7 @@ def parse(raw: dict[str, Any]) -> Plan:
         {name: _repository(name, value) for name, value in raw["repositories"].items()},
         {name: Tier(name, int(t["every"]), int(t["timeout"])) for name, t in raw["tiers"].items()},
         raw.get("settings") or {},
+        {name: _job(name, value) for name, value in (raw.get("jobs") or {}).items()},
     )
 
 
@@ -230,8 +263,13 @@ def _service(name: str, raw: dict[str, Any]) -> Service:
 
 def _mount(raw: dict[str, Any]) -> Mount:
     rules = tuple(Rule(r["path"], r["class"], tuple(r.get("keep") or ())) for r in raw.get("rules") or ())
-    values = {key: value for key, value in raw.items() if key not in ("rules", "class")}
-    return Mount(**values, class_=raw.get("class", "keep"), rules=rules)
+    values = {key: value for key, value in raw.items() if key not in ("rules", "class", "targets")}
+    targets = tuple(raw.get("targets") or ())
+    return Mount(**values, targets=targets, class_=raw.get("class", "keep"), rules=rules)
+
+
+def _job(name: str, raw: dict[str, Any]) -> CopyJob:
+    return CopyJob(name, **{**raw, "exclude": tuple(raw.get("exclude") or ())})
 
 
 def _repository(name: str, raw: dict[str, Any]) -> Repository:

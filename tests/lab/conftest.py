@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from lab import hosts, staging
+from lab import hosts, staging, tools
 from lab.facts import Facts, HostFacts
 from lab.progress import Progress
 from lab.settings import DEFAULT_HOSTS, Settings, find_settings, refuse_cloud_credentials
 from lab.ssh import on_host
+from lab.storage.stores import Store, find_store
+from lab.storage.usb import Disk
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class Lab:
     def host(self, name: str = "lemongrab") -> LabHost:
         return LabHost(self.settings, name, self.facts.hosts[name])
 
+    @property
+    def store(self) -> Store:
+        """Where its hosts keep their backups, with the faults on the way there."""
+        return find_store(self.settings, self.facts)
+
+    def disk(self, label: str) -> Disk:
+        """A USB disk by that label."""
+        return Disk(self.settings, label)
+
     def reset(self, names: Sequence[str]) -> None:
         """Replaces hosts by new machines with empty disks."""
         staging.up(self.settings, names, Progress(quiet=True), fresh=True)
@@ -78,6 +89,7 @@ class Lab:
 def lab() -> Lab:
     """Stages the lab of this clone (or of UNDERSTUDY_LAB), reusing what is staged already."""
     refuse_cloud_credentials(dict(os.environ))
+    tools.put_on_path()
     settings = find_settings()
     return Lab(settings, staging.up(settings, DEFAULT_HOSTS, Progress(quiet=True)))
 

@@ -9,7 +9,14 @@ from textwrap import dedent
 import pytest
 from samples import NOTES, NOTES_BLOCK, VARIABLES, Write
 
+from lab import tools
 from understudy.catalog import Catalog, Source, load_catalog
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_programs() -> None:
+    """restic, rclone and the object store are real ones, also where this machine has none or an old one."""
+    tools.put_on_path()
 
 
 @pytest.fixture

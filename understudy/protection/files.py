@@ -11,6 +11,7 @@ from ..baseline import AGENT
 from ..desired import UnitWish, Validator
 from ..jinja import render
 from ..tree import Entry, directory
+from . import jobs as copying
 from . import secrets
 from .plan import plan
 from .policy import ALL_TIERS, DAY, HOUR, MINUTE, Policy
@@ -66,13 +67,19 @@ def add(result: Desired, values: Mapping[str, str]) -> None:
     result.service_validators += _validators(policy, content)
 
 
+def kept_services(result: Desired) -> set[str]:
+    """Services of the host's plan."""
+    entry = result.tree.entries.get(PLAN)
+    return set(json.loads(entry.content)["services"]) if entry else set()
+
+
 def packages(policy: Policy) -> list[str]:
     """Debian packages that backups need on the host."""
     needed = [] if policy.restic else ["restic"]
     remote = {repository.scheme for repository in policy.repositories.values()}
     if remote & {"sftp", "rclone"}:
         needed.append("openssh-client")
-    return needed
+    return list(dict.fromkeys([*needed, *copying.packages(policy)]))
 
 
 def jobs(policy: Policy, content: Mapping[str, Any]) -> list[Job]:
@@ -102,9 +109,28 @@ def _jobs(policy: Policy, content: Mapping[str, Any]) -> Iterator[Job]:
         calendar="Sun 04:00",
         jitter=HOUR,
     )
+    if "critical" in used:
+        yield Job(
+            "drill",
+            "drill",
+            "restore every critical service into a scratch copy",
+            12 * HOUR,
+            calendar="*-*-* 02:30",
+            jitter=15 * MINUTE,
+            lift=True,
+        )
     if any(repository.copy_from for repository in policy.repositories.values()):
         yield Job(
             "copies", "copies", "copy snapshots to further repositories", DAY, calendar="03:00", jitter=HOUR
+        )
+    for title, copy in policy.jobs.items():
+        # systemd's limit comes after the agent's own, which leaves a record.
+        yield Job(
+            f"job-{title}",
+            f"jobs {title}",
+            f"copy {copy.source} to {copy.to}",
+            copy.timeout + 5 * MINUTE,
+            calendar=copy.at,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..probes import direct
 from ..service import Service
 from . import databases, mounts
+from . import jobs as copying
 from .policy import ALL_TIERS, Policy
 from .secrets import credentials_of
 
@@ -38,6 +39,7 @@ def plan(result: Desired, policy: Policy, credential_files: Mapping[str, str]) -
         "repositories": repositories(policy, credential_files),
         "tiers": {name: policy.tier(name).model_dump() for name in ALL_TIERS},
         "settings": settings(policy, credential_files),
+        "jobs": copying.rendered(policy),
     }
 
 
@@ -54,7 +56,7 @@ def settings(policy: Policy, credential_files: Mapping[str, str]) -> dict[str, A
         "ping": pings,
         "alarm": "alarm-url" if "alarm-url" in credential_files else "",
         "verify_slices": policy.verify_weeks,
-        "quiesce_window": list(policy.quiesce_window),
+        "quiesce_window": policy.quiesce_window,
         "first_backup_limit_bytes": int(policy.first_backup_limit_gib * 1024**3),
         "shrink_percent": policy.shrink_percent,
     }

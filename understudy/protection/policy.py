@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from . import jobs as copying
+
 TierName = Literal["critical", "important", "optional"]
 ALL_TIERS: tuple[TierName, ...] = ("critical", "important", "optional")
 SCHEMES = ("s3:", "sftp:", "rclone:", "rest:", "/")
@@ -108,10 +110,14 @@ class Policy(_Model):
     keep: Keep = Keep()
     host_paths: list[str] = ["/etc", "/usr/local/bin", "/usr/local/sbin", "/var/spool/cron"]
     verify_weeks: int = Field(default=8, ge=1)
-    quiesce_window: tuple[str, str] = ("02:00", "05:00")
+    quiesce_window: str = Field(
+        default="02:00-05:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+    )
     first_backup_limit_gib: float = 10.0
     shrink_percent: int = Field(default=20, ge=1, le=100)
     restic: str | None = None
+    jobs: dict[str, copying.JobSettings] = {}
+    remotes: dict[str, copying.RemoteSettings] = {}
 
     @field_validator("repositories")
     @classmethod
@@ -122,6 +128,13 @@ class Policy(_Model):
             if repository.copy_from and repository.copy_from not in repositories:
                 raise ValueError(f"{name}: copy_from names no repository {repository.copy_from!r}")
         return repositories
+
+    @model_validator(mode="after")
+    def _jobs(self) -> Policy:
+        if self.jobs and not self.repositories:
+            raise ValueError("jobs copy files, which is no backup: declare a repository too")
+        copying.check(self.jobs, self.remotes, self.repositories)
+        return self
 
     def tier(self, name: TierName) -> TierSettings:
         """The settings of a tier."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..spec import SecretSpec
+from . import jobs
 from .policy import Policy, RepositorySettings
 
 HOST = "backup"
@@ -53,6 +54,7 @@ def host_specs(policy: Policy) -> dict[str, SecretSpec]:
     for tier in ("critical", "important", "optional"):
         specs[f"PING_{tier.upper()}"] = _outside(f"a dead-man URL, called after each good {tier} tick", True)
     specs["ALARM_URL"] = _outside("where failures are posted: ntfy, Mattermost, Slack, or any webhook", True)
+    specs.update(jobs.host_specs(policy))
     return specs
 
 
@@ -85,6 +87,7 @@ def credential_files(policy: Policy, values: Mapping[str, str]) -> dict[str, str
     for tier in ("critical", "important", "optional"):
         files[f"ping-{tier}"] = values.get(f"PING_{tier.upper()}", "")
     files["alarm-url"] = values.get("ALARM_URL", "")
+    files.update(jobs.credential_files(policy, values))
     return {name: content for name, content in files.items() if content}
 
 

@@ -197,7 +197,7 @@ def serve(app: App, address: str = "") -> None:
     """Answer requests until SIGTERM or SIGINT; the write under way is finished first."""
     address = app.place.environment.get("STANDIN_ADDRESS", address)
     server = _Server((address, app.port), type("Handler", (_Handler,), {"app": app}))
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGWINCH):  # Apache images are stopped by the last
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     print(
         f"{app.name} {app.place.version} (stand-in of the Understudy lab) listens on {app.port}", flush=True

@@ -144,7 +144,7 @@ class TestRecovery:
         assert not world.at(f"{STATE}/staging").exists()
 
     def test_nothing_to_recover(self, world: World) -> None:
-        assert recover.run({}, world.root) == {"recovered": None}
+        assert recover.run({}, world.root) == {"recovered": None, "restores": []}
 
 
 def test_order_on_disk_survives_a_power_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""Which repository answers, and which snapshot holds each service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.plan import Plan, Service
+from ..errors import AgentError
+from ..repo import repository, snapshots
+from ..repo.restic import Repo
+from ..repo.snapshots import Snapshot
+from ..root import Root
+from ..say import say
+from .asked import Asked
+
+__all__ = ["Batch", "batches", "ordered"]
+
+
+@dataclass
+class Batch:
+    """Services of one group that come from one snapshot of one repository, in the order they start."""
+
+    repo: Repo
+    snapshot: Snapshot
+    services: list[Service]
+
+
+def ordered(plan: Plan, names: tuple[str, ...]) -> list[Service]:
+    """The named services (none: all), each after those it needs. Raises AgentError for unknown names."""
+    unknown = [name for name in names if name not in plan.services]
+    if unknown:
+        raise AgentError(
+            f"{unknown[0]} is not in this host's plan; it holds {', '.join(plan.services) or 'nothing'}",
+            "bad-request",
+        )
+    wanted, found = set(names or plan.services), list[Service]()
+
+    def add(name: str, above: frozenset[str]) -> None:
+        service = plan.services.get(name)
+        if service is None or name in above or service in found:
+            return
+        for need in service.needs:
+            add(need, above | {name})
+        found.append(service)
+
+    for name in plan.services:
+        add(name, frozenset())
+    return [service for service in found if service.name in wanted]
+
+
+def batches(root: Root, plan: Plan, asked: Asked) -> tuple[list[Batch], dict[str, AgentError]]:
+    """One batch per group and snapshot; and the services for which there is none, with the reason."""
+    found: dict[tuple[str, str], Batch] = {}
+    without: dict[str, AgentError] = {}
+    known: dict[str, tuple[Repo, list[Snapshot]] | AgentError] = {}
+    for service in ordered(plan, asked.services):
+        try:
+            if service.group not in known:
+                known[service.group] = _answering(root, plan, service.group, asked)
+            repo, listed = _or_raise(known[service.group])
+            snapshot = snapshots.choose(listed, service.name, asked.time, asked.snapshot or None)
+        except AgentError as error:
+            known.setdefault(service.group, error)
+            without[service.name] = error
+            continue
+        batch = found.setdefault((service.group, snapshot.id), Batch(repo, snapshot, []))
+        batch.services.append(service)
+    return list(found.values()), without
+
+
+def _or_raise(known: tuple[Repo, list[Snapshot]] | AgentError) -> tuple[Repo, list[Snapshot]]:
+    if isinstance(known, AgentError):
+        raise known
+    return known
+
+
+def _answering(root: Root, plan: Plan, group: str, asked: Asked) -> tuple[Repo, list[Snapshot]]:
+    """The named repository, or the first of the plan that answers and holds snapshots of the group."""
+    names = [asked.repository] if asked.repository else list(plan.repositories)
+    if not names:
+        raise AgentError("the plan names no repository to restore from", "no-repository")
+    failed: list[AgentError] = []
+    for name in names:
+        try:
+            repo = repository.open(root, plan, name, group)
+            listed = snapshots.listed(repo)
+        except AgentError as error:
+            failed.append(error)
+            say(f"repository {name} is passed over: {error.sentence}")
+            continue
+        if listed or len(names) == 1:
+            return repo, listed
+        failed.append(AgentError(f"repository {name} holds no snapshot of group {group}", "no-snapshot"))
+    raise failed[0]

@@ -1,0 +1,269 @@
+"""The seam to restic: start it, read its JSON, turn each way it ends into one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from .. import process
+from ..errors import AgentError
+
+__all__ = ["KINDS", "Repo", "ResticError", "Result", "program", "run"]
+
+OWN = "/usr/lib/understudy/restic"
+OLDEST = (0, 17)
+KINDS = {
+    3: "incomplete",
+    10: "no-repository",
+    11: "locked",
+    12: "password",
+    124: "interrupted",
+    130: "interrupted",
+}
+_PROGRESS = ("status", "verbose_status", "node")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRACE = 10.0
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A restic repository that is ready to be asked; made by agent/repo/repository.py.
+
+    ``options`` stand after the program in every call. ``where`` is the address without secrets, ``secrets`` what
+    must not appear in any output. ``key`` names it in the agent's state: of rotating disks each has its own.
+    ``source`` are the repository file and the password file, for calls in which it is the one copied from.
+    """
+
+    name: str
+    group: str
+    program: str
+    options: tuple[str, ...]
+    env: dict[str, str]
+    where: str
+    key: str
+    secrets: tuple[str, ...] = ()
+    source: tuple[str, str] = ("", "")
+
+    @property
+    def title(self) -> str:
+        """How sentences call it."""
+        return f"{self.name}/{self.group}"
+
+
+@dataclass
+class Result:
+    """A call that ended. ``summary`` is its summary message ({} without one); ``messages`` all others but progress;
+
+    ``lines`` what was no message (lists of snapshots); ``errors`` what went wrong with single items:
+    {"item", "message"}; ``err`` its standard error without secrets.
+    """
+
+    code: int
+    summary: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[Any] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+    err: str = ""
+
+
+class ResticError(AgentError):
+    """restic did not do it all; ``result`` is what it said. ``kind`` is one of KINDS' values, or failed."""
+
+    def __init__(self, sentence: str, kind: str, result: Result) -> None:
+        super().__init__(sentence, kind)
+        self.result = result
+
+
+def program(named: str = "", own: str = OWN) -> str:
+    """The restic to use: the plan's, else our own pinned one, else the one on PATH. Raises AgentError when too old."""
+    found = named or (own if os.access(own, os.X_OK) else "") or shutil.which("restic") or ""
+    if not found:
+        raise AgentError(
+            "restic is not installed on this host: converge it with the backup part on", "no-restic"
+        )
+    version = _version(found)
+    if version < OLDEST:
+        said = ".".join(map(str, version)) or "no version"
+        raise AgentError(f"{found} is restic {said}; at least {OLDEST[0]}.{OLDEST[1]} is needed", "no-restic")
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _version(found: str) -> tuple[int, ...]:
+    ended = process.run([found, "version"], 30)
+    match = re.search(r"restic (\d+)\.(\d+)", ended.out)
+    if not ended.ok or not match:
+        raise AgentError(f"{found} does not run: {ended.why(1)}", "no-restic")
+    return int(match[1]), int(match[2])
+
+
+def run(
+    repo: Repo,
+    argv: Sequence[str],
+    timeout: float,
+    on_message: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """One call of restic; ``on_message`` hears every message as it comes, progress and items too.
+
+    Raises ResticError unless it ends with 0: any unknown exit status is a failure.
+    """
+    try:
+        child = _start(repo, argv, cwd, env or {})
+    except OSError as error:
+        raise AgentError(f"{repo.program} cannot be started: {error.strerror}", "no-restic") from error
+    result = Result(0)
+    late = _listen(child, result, timeout, on_message)
+    result.code = 124 if late else 130 if child.returncode < 0 else child.returncode
+    result.err = _redacted(repo, result.err)
+    if result.code != 0:
+        kind = KINDS.get(result.code, "failed")
+        raise ResticError(_sentence(repo, argv[0], kind, result, timeout if late else 0), kind, result)
+    return result
+
+
+def _start(repo: Repo, argv: Sequence[str], cwd: str | None, env: Mapping[str, str]) -> subprocess.Popen[str]:
+    # Should the agent be killed, restic must not go on alone: it would hold a lock and the private mounts.
+    leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    known = {name: os.environ[name] for name in ("HOME", "PATH") if os.environ.get(name)}
+    return subprocess.Popen(
+        [*leash, repo.program, *repo.options, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env={"HOME": "/root", "PATH": _PATH, **known, "LC_ALL": "C.UTF-8", **repo.env, **env},
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _listen(
+    child: subprocess.Popen[str],
+    result: Result,
+    timeout: float,
+    heard: Callable[[dict[str, Any]], None] | None,
+) -> bool:
+    """Read both outputs to their end. Returns whether time was up."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _end(child)
+
+    timer = threading.Timer(max(timeout, 0.1), stop)
+    timer.daemon = True
+    assert child.stdout is not None and child.stderr is not None
+    complaints: list[str] = []
+    aside = threading.Thread(target=_collect, args=(child.stderr, complaints), daemon=True)
+    timer.start()
+    aside.start()
+    try:
+        for line in child.stdout:
+            _take(line, result, heard)
+        child.wait()
+        aside.join(_GRACE)
+    finally:
+        timer.cancel()
+        timer.join(_GRACE)
+        if child.poll() is None:
+            _end(child)
+    result.err = "\n".join(_plain(line, result) for line in complaints)
+    return late.is_set()
+
+
+def _collect(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line.rstrip())
+        if len(lines) > _MOST:
+            del lines[_MOST // 2]
+
+
+def _take(line: str, result: Result, heard: Callable[[dict[str, Any]], None] | None) -> None:
+    text = line.strip()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if text:
+            result.lines.append(text)
+        return
+    if not isinstance(value, dict) or "message_type" not in value:
+        result.lines.append(value)
+        return
+    if heard:
+        heard(value)
+    kind = value["message_type"]
+    if kind == "summary":
+        result.summary = value
+    elif kind not in _PROGRESS:
+        result.messages.append(value)
+
+
+def _plain(line: str, result: Result) -> str:
+    """A line of standard error as text; errors about single items are noted."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(value, dict):
+        return line
+    error = value.get("error")
+    text = str(value.get("message") or (error.get("message") if isinstance(error, dict) else error) or line)
+    if value.get("message_type") == "error":
+        result.errors.append({"item": str(value.get("item") or ""), "message": text})
+    return text.strip()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Gently first: restic then takes its lock with it."""
+    for number in _signals():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
+            return
+
+
+def _signals() -> Iterator[signal.Signals]:
+    yield signal.SIGTERM
+    yield signal.SIGKILL
+
+
+def _redacted(repo: Repo, text: str) -> str:
+    for secret in repo.secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _sentence(repo: Repo, verb: str, kind: str, result: Result, late: float) -> str:
+    words = [line.strip() for line in result.err.splitlines() if line.strip()]
+    said = words[-1] if words else f"exit status {result.code}"
+    if late:
+        return f"restic {verb} on {repo.title} took longer than {late:.0f} s and was stopped"
+    if kind == "no-repository":
+        return (
+            f"there is no repository {repo.title} at {repo.where}: if it never was, `understudy repo init` makes it;"
+            " if it held snapshots, find out who removed it first"
+        )
+    if kind == "locked":
+        return f"{repo.title} is locked by another run: {said}"
+    if kind == "password":
+        return f"the password of repository {repo.name} does not open {repo.where}"
+    if kind == "incomplete":
+        first = result.errors[0] if result.errors else {"item": "", "message": said}
+        return f"restic {verb} on {repo.title} could not read everything: {first['item']} {first['message']}".rstrip()
+    return f"restic {verb} on {repo.title} failed: {said.removeprefix('Fatal: ')}"

@@ -1,0 +1,314 @@
+"""Drills on a real host: services rise from a snapshot, and nothing live notices."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Lab, LabHost
+from project import Project
+
+pytestmark = pytest.mark.lab
+
+AGENT = "python3 -IB /usr/lib/understudy/agent.pyz"
+PLAN = "/etc/understudy/backup.json"
+DRILLS = "/var/lib/understudy/drill"
+# With PostgreSQL, SQLite behind two containers, MariaDB, a volume nobody fills, docker.sock, and a native unit.
+FULL = ["nextcloud", "vaultwarden", "miniflux", "wordpress", "goatcounter", "portainer"]
+NATIVE = ["gokapi"]
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """A converged host with a repository on its own disk that holds one snapshot of each service."""
+    project = Project.copy(tmp_path_factory.mktemp("project"))
+    outcome = project.converge()
+    assert outcome.code == 0, outcome.output
+    host = lab.host()
+    host.run(f"cp -a {PLAN} /root/plan.json; systemctl stop 'understudy-*.timer'", check=True)
+    host.run("rm -rf /srv/drill-repo; echo drill-password >/root/drill-password", check=True)
+    change_plan(
+        host,
+        "p['repositories']={'drill':{'url':'/srv/drill-repo','tiers':[],'credentials':{'password':'/root/drill-password'}}}",
+    )
+    groups = "for g in critical rest; do restic init -q -r /srv/drill-repo/$g; done"
+    host.run(f"mkdir /srv/drill-repo; export RESTIC_PASSWORD_FILE=/root/drill-password; {groups}", check=True)
+    back_up(host)
+    yield host
+    host.run(f"cp -a /root/plan.json {PLAN}; rm -rf /srv/drill-repo /root/drill-password /root/plan.json")
+    host.run("systemctl start 'understudy-backup-*.timer' understudy-drill.timer")
+
+
+def change_plan(host: LabHost, statement: str) -> None:
+    program = f"import json; p=json.load(open('{PLAN}')); {statement}; json.dump(p, open('{PLAN}','w'))"
+    host.run(f"python3 -c {shlex.quote(program)}", check=True)
+
+
+def ask(host: LabHost, verb: str, **request: Any) -> dict[str, Any]:
+    done = host.run(f"echo {shlex.quote(json.dumps(request))} | {AGENT} {verb} -", timeout=900)
+    reply: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])["reply"]
+    return reply
+
+
+def back_up(host: LabHost) -> None:
+    reply = ask(host, "backup", services=[*FULL, *NATIVE], repositories=["drill"], confirm=True)
+    assert "error" not in reply, reply
+
+
+def live(host: LabHost) -> dict[str, str]:
+    """What must stay the same: files and their times (not those that databases write by themselves), containers."""
+    skip = "( -path */db -o -path */miniflux/db -o -name *-wal -o -name *-shm -o -name *.log )".replace(
+        "*", "\\*"
+    )
+    skip = skip.replace("(", "\\(").replace(")", "\\)")
+    listing = (
+        f"find /home /etc/understudy /var/lib/docker/volumes -xdev {skip} -prune -o "
+        "! -type s -printf '%p %m %U %G %s %T@ %C@\\n' | sort"
+    )
+    hashes = (
+        f"find /home /etc/understudy -xdev {skip} -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+    )
+    containers = (
+        "docker ps -aq | xargs docker inspect -f '{{.Name}} {{.State.StartedAt}} {{.State.Pid}}' | sort"
+    )
+    everything = {
+        "listing": listing,
+        "hashes": hashes,
+        "containers": containers,
+        "networks": "docker network ls -q | sort",
+    }
+    return {name: host.output(command) for name, command in everything.items()}
+
+
+def assert_nothing_left(host: LabHost) -> None:
+    assert host.output(f"ls {DRILLS} 2>/dev/null; true") == ""
+    for kind in ("container ls --all", "network ls", "volume ls"):
+        listed = f"docker {kind} --filter label=com.docker.compose.project --format '{{{{.Labels}}}}'"
+        assert "understudy-drill-" not in host.output(listed), kind
+    assert "understudy_drill" not in host.output("nft list tables")
+    assert "udrill-" not in host.output("ip -br link")
+
+
+def newest(host: LabHost) -> dict[str, Any]:
+    """The last drill in the ledger."""
+    lines = host.output("cat /var/lib/understudy/ledger/*.jsonl").splitlines()
+    found: dict[str, Any] = next(
+        r for r in map(json.loads, filter(None, reversed(lines))) if r["kind"] == "drill"
+    )
+    return found
+
+
+def test_every_service_rises_and_nothing_live_changes(host: LabHost) -> None:
+    before = live(host)
+    reply = ask(host, "drill", services=[*FULL, *NATIVE])
+    assert live(host) == before
+    assert "error" not in reply, reply
+    reports = {report["service"]: report for report in reply["services"]}
+    for name in FULL:
+        report = reports[name]
+        assert report["ok"] and report["scope"] == "full" and report["probes"], report
+        assert set(report["phases"]) >= {"restore", "check", "servers", "load", "start", "probe", "remove"}
+        print(name, report["seconds"], report["phases"])
+    assert reports["nextcloud"]["rows"] > 0 and reports["vaultwarden"]["rows"] > 0
+    assert reports["gokapi"]["scope"] == "data" and "native unit" in reports["gokapi"]["notes"][0]
+    assert newest(host)["service"] == "gokapi" and newest(host)["ok"]
+    assert_nothing_left(host)
+
+
+def test_not_even_a_stopped_databases_own_files_change(host: LabHost) -> None:
+    """Everything of the live service held still, so that each byte and time of its server's folder can be compared."""
+    compose = "cd /home/docker-projects/nextcloud && docker compose"
+    whole = "find /home/apps/nextcloud /home/docker-projects/nextcloud -printf '%p %m %U %G %s %T@ %C@ %i\\n' | sort"
+    sums = "find /home/apps/nextcloud -type f -print0 | sort -z | xargs -0 sha256sum"
+    host.run(f"{compose} stop", check=True)
+    try:
+        before = host.output(whole), host.output(sums)
+        reply = ask(host, "drill", services=["nextcloud"])
+        assert "error" not in reply, reply
+        assert (host.output(whole), host.output(sums)) == before
+        assert host.output("docker ps -q --filter label=com.docker.compose.project=nextcloud") == ""
+    finally:
+        host.run(f"{compose} start --wait 2>/dev/null || {compose} up -d --wait", check=True)
+
+
+def begin(host: LabHost, service: str, when: str, act: str) -> None:
+    """Start a drill and run the shell words ``act`` once ``when`` succeeds; $drill is the process."""
+    request = shlex.quote(json.dumps({"services": [service]}))
+    script = f"""
+        echo {request} | setsid {AGENT} drill - >/tmp/drill.out 2>/tmp/drill.err & sleep 0.1
+        for i in $(seq 600); do drill=$(pgrep -f '[a]gent.pyz drill' | tail -1); {when} && break; sleep 0.1; done
+        {when} || {{ echo never; cat /tmp/drill.err; exit 9; }}
+        {act}
+    """
+    done = host.run(script, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def container(project: str, service: str) -> str:
+    label = "--filter label=com.docker.compose"
+    return f"$(docker ps -q {label}.project={project} {label}.service={service} | head -1)"
+
+
+def reaches(host: LabHost, copy: str, target: str) -> bool:
+    """Whether a container can connect to HOST/PORT."""
+    return host.run(f"docker exec {copy} timeout 3 bash -c 'echo >/dev/tcp/{target}'").returncode == 0
+
+
+def test_a_copy_reaches_itself_and_nothing_else(host: LabHost) -> None:
+    running = f'[ -n "{container("understudy-drill-wordpress", "wordpress")}" ]'
+    begin(host, "wordpress", running, "kill -STOP $drill")
+    try:
+        copy = host.output(f"echo {container('understudy-drill-wordpress', 'wordpress')}")
+        inspect = json.loads(host.output(f"docker inspect {copy}"))[0]
+        bridge = host.output("ip -br -4 addr | awk '/^udrill/{split($3,a,\"/\"); print a[1]}'")
+        neighbour = host.output(
+            "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' vaultwarden-nginx-1"
+        )
+        host.run("systemd-run -q --unit drill-listener python3 -m http.server 8999", check=True)
+        assert reaches(host, copy, "db/3306")
+        outside = (
+            f"{bridge}/22",
+            f"{bridge}/80",
+            f"{bridge}/8999",
+            f"{host.ip}/22",
+            f"{neighbour}/80",
+            "1.1.1.1/53",
+        )
+        assert [target for target in outside if reaches(host, copy, target)] == []
+        # The wall stands by itself: with the host's own firewall open, and, for comparison, without the wall.
+        host.run("nft insert rule inet understudy input iifname 'udrill-*' accept", check=True)
+        assert not reaches(host, copy, f"{bridge}/8999")
+        host.run("nft delete table inet understudy_drill", check=True)
+        assert reaches(host, copy, f"{bridge}/8999")
+        assert host.run(f"docker exec {copy} timeout 20 getent hosts example.org").returncode != 0
+        labels = inspect["Config"]["Labels"]
+        assert labels["com.docker.compose.project"] == "understudy-drill-wordpress"
+        assert not any(key.startswith("traefik") for key in labels)
+        assert (
+            inspect["HostConfig"]["RestartPolicy"]["Name"] == "no"
+            and not inspect["HostConfig"]["PortBindings"]
+        )
+        assert not inspect["HostConfig"]["Privileged"] and inspect["HostConfig"]["OomScoreAdj"] == 1000
+        sources = [mount["Source"] for mount in inspect["Mounts"]]
+        assert sources and all(source.startswith(f"{DRILLS}/wordpress/") for source in sources)
+        assert host.output(f"stat -c %a {DRILLS} {DRILLS}/wordpress").split() == ["700", "700"]
+    finally:
+        host.run("systemctl stop drill-listener; nft -f /var/lib/understudy/firewall.nft")
+        host.run("pkill -CONT -f '[a]gent.pyz drill'")
+    wait_for_end(host)
+    assert json.loads(host.output("cat /tmp/drill.out"))["reply"]["services"][0]["ok"]
+    assert_nothing_left(host)
+
+
+def wait_for_end(host: LabHost) -> None:
+    host.run(
+        "for i in $(seq 1200); do pgrep -f '[a]gent.pyz drill' >/dev/null || exit 0; sleep 0.1; done; exit 1",
+        check=True,
+    )
+
+
+MOMENTS = {
+    "restore": "grep -q ': restore' /tmp/drill.err",
+    "servers": "grep -q ': servers' /tmp/drill.err",
+    "load": "grep -q ': load' /tmp/drill.err",
+    "start": f'[ -n "{container("understudy-drill-nextcloud", "app")}" ]',
+    "remove": "grep -q ': remove' /tmp/drill.err",
+}
+
+
+@pytest.mark.parametrize("moment", list(MOMENTS))
+def test_a_killed_drill_is_removed_by_lift(host: LabHost, moment: str) -> None:
+    host.run("rm -f /tmp/drill.err; touch /tmp/drill.err")
+    before = live(host)
+    begin(host, "nextcloud", MOMENTS[moment], "kill -9 $drill")
+    time.sleep(1)
+    removed = host.run(
+        "PYTHONPATH=/usr/lib/understudy/agent.pyz python3 -B -c "
+        "'from agent.root import Root; from agent.scratch import cleanup; print(cleanup(Root()))'",
+        check=True,
+    )
+    print(moment, removed.stdout)
+    assert_nothing_left(host)
+    assert live(host) == before
+
+
+def test_the_next_drill_removes_what_a_killed_one_left(host: LabHost) -> None:
+    host.run("rm -f /tmp/drill.err; touch /tmp/drill.err")
+    begin(host, "nextcloud", MOMENTS["start"], "kill -9 $drill")
+    reply = ask(host, "drill", services=["vaultwarden"])
+    assert reply["services"][0]["ok"], reply
+    assert_nothing_left(host)
+
+
+def test_a_stopped_drill_cleans_up_itself_and_says_so(host: LabHost) -> None:
+    host.run("rm -f /tmp/drill.err; touch /tmp/drill.err")
+    begin(host, "nextcloud", MOMENTS["load"], "kill -TERM $drill")
+    wait_for_end(host)
+    assert_nothing_left(host)
+    assert newest(host)["error"] == "the drill of nextcloud was stopped by a signal; its copy is removed"
+
+
+def test_a_copy_that_answers_wrongly_is_no_proof(host: LabHost) -> None:
+    change_plan(
+        host, "p['services']['vaultwarden']['probes'][0].update(path='x', text='not what it says', wait=1)"
+    )
+    try:
+        program = "import agent.scratch.asking as a; a.PATIENCE = 2.0; import agent.drill as d; from agent.root import Root; import json;"
+        program += "print(json.dumps(d.run(dict(services=['vaultwarden']), Root())))"
+        done = host.run(f'PYTHONPATH=/usr/lib/understudy/agent.pyz python3 -B -c "{program}"', check=True)
+        reply = json.loads(done.stdout)
+    finally:
+        host.run(f"python3 - <<'E'\nimport json\nold = json.load(open('/root/plan.json'))\np = json.load(open('{PLAN}'))\n"
+                 f"p['services'] = old['services']\njson.dump(p, open('{PLAN}', 'w'))\nE", check=True)  # fmt: skip
+    assert "does not answer as it should: vaultwarden" in reply["error"]
+    assert newest(host)["ok"] is False
+    assert_nothing_left(host)
+
+
+def test_rows_that_a_server_does_not_give_back_fail(host: LabHost) -> None:
+    """The manifest of a newer snapshot claims more rows than its dump of PostgreSQL holds."""
+    stage = "/var/lib/understudy/stage/critical"
+    program = (
+        f"import json; f='{stage}/nextcloud/manifest.json'; m=json.load(open(f)); "
+        "r=m['databases']['db.nextcloud']['rows']; k=sorted(r)[0]; r[k]+=1; json.dump(m, open(f,'w'))"
+    )
+    tags = " ".join(
+        f"--tag {tag}"
+        for tag in (
+            "understudy",
+            "group:critical",
+            "tier:critical",
+            "epoch:1",
+            "seq:9999",
+            "service:nextcloud",
+        )
+    )
+    host.run(
+        f'cp -a {stage}/nextcloud/manifest.json /root/manifest.json; python3 -c "{program}"; cd {stage}; '
+        f"RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical backup {tags} nextcloud; "
+        f"mv /root/manifest.json {stage}/nextcloud/manifest.json",
+        check=True,
+    )
+    reply = ask(host, "drill", services=["nextcloud"])
+    assert "dumped" in reply["error"] and "start" not in reply["services"][0]["phases"], reply
+    assert_nothing_left(host)
+
+
+def test_the_nightly_unit_runs_in_its_sandbox(host: LabHost) -> None:
+    ids = host.output(
+        "RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical snapshots --tag seq:9999 --json"
+    )
+    bad = " ".join(snapshot["id"] for snapshot in json.loads(ids) or [])
+    if bad:
+        host.run(
+            f"RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical forget {bad}",
+            check=True,
+        )
+    assert "02:30" in host.output("systemctl cat understudy-drill.timer")
+    host.run("systemctl start understudy-drill.service", timeout=600, check=True)
+    assert newest(host)["ok"] and newest(host)["tier"] == "critical"
+    assert_nothing_left(host)
