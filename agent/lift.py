@@ -1,6 +1,9 @@
-"""Pays what a killed tick owes: starts what was stopped for a backup, and only that. For ExecStopPost= and the boot.
+"""Pays what killed runs owe, with Docker running: starts what was stopped for a backup, and only that; finishes or
 
-Reply: {"lifted": [services], "failed": [sentences]}; with "error" when something could not be started.
+undoes interrupted restores. For ExecStopPost= and the boot.
+
+Reply: {"lifted": [services], "failed": [sentences], "restores": [{"service", "outcome", "error", ...}]}; with "error"
+when something is not as it should be yet.
 """
 
 from __future__ import annotations
@@ -8,28 +11,30 @@ from __future__ import annotations
 from typing import Any
 
 from . import lock
+from .backup import LOCK
 from .data import owed
 from .disk import Disk
 from .errors import AgentError
+from .putback import journal
 from .root import Root
 from .say import say
 
 __all__ = ["run"]
 
-_LOCK = "data"
-
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb. While a tick or restore runs, nothing is owed yet: it does it itself."""
-    if not any(owed.debts(root)):
-        return {"lifted": [], "failed": []}
+    if not any(owed.debts(root)) and not journal.names(root):
+        return {"lifted": [], "failed": [], "restores": []}
     lifted, failed = [], []
-    with lock.exclusive(root, _LOCK, "lift", float(request.get("lock_wait", 5)), say):
+    with lock.exclusive(root, LOCK, "lift", float(request.get("lock_wait", 5)), say):
         for debt in list(owed.debts(root)):
             try:
                 owed.pay(Disk(root), debt)
                 lifted.append(debt["service"])
             except AgentError as error:
                 failed.append(error.sentence)
-    reply: dict[str, Any] = {"lifted": lifted, "failed": failed}
+        restores = journal.resume(root)
+    failed += [report["error"] for report in restores if report["error"]]
+    reply: dict[str, Any] = {"lifted": lifted, "failed": failed, "restores": restores}
     return {**reply, "error": failed[0], "kind": "owed"} if failed else reply

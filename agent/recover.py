@@ -19,9 +19,9 @@ __all__ = ["files", "recover", "restores", "run"]
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
-    """{} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]}}, and where there were
+    """{} -> {"recovered": null | {"release", "outcome": "finished" | "undone", "kept": [paths]},
 
-    any, "restores": [{"service", "snapshot", "state", "outcome": "finished" | "undone" | "fenced" | "broken", "error"}]}.
+    "restores": [{"service", "snapshot", "state", "outcome": "finished" | "undone" | "fenced" | "broken", "error"}]}.
     """
     return {"recovered": files(request, root), "restores": restores(root)}
 

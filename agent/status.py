@@ -39,7 +39,8 @@ class _Past:
         self.verified: dict[tuple[str, str], dict[str, Any]] = {}
         for record in ledger.records(root):
             kind, service = record["kind"], str(record.get("service"))
-            if kind in _PROOFS and record.get("ok"):
+            # A restore that a later run cleaned up after proves nothing, whatever it ended as.
+            if kind in _PROOFS and record.get("ok") and not record.get("resumed"):
                 self.proven.setdefault(service, record)
             elif kind == "backup":
                 self.stored.setdefault((str(record.get("key", record.get("repository"))), service), record)

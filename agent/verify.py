@@ -93,6 +93,6 @@ def _sentence(title: str, found: checkup.Checkup) -> str | None:
     if found.ok:
         return None
     if not found.packs:
-        return f"{title} is damaged: {found.error}"
+        return f"{title} did not pass its check: {found.error}"
     hit = ", ".join(sorted(found.services)) or "none that its newest snapshots hold"
     return f"{title} is damaged: {len(found.packs)} packs; services hit: {hit}"

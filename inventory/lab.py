@@ -1,10 +1,10 @@
-"""The practice world: hosts that `understudy lab up` staged on this machine."""
+"""The practice world: hosts and stores that `understudy lab up` staged on this machine."""
 
 from lab import world as _world
 from lab.inventory import hosts as _hosts
 from understudy import project as _project
 
-_data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"]}
+_data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"], "backup": _world.backup_policy()}
 with _project.bad_input_exits():
     _world.prepare_secrets(_data)
 _staged = [(name, {**data, **_data}) for name, data in _hosts()]

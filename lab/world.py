@@ -20,6 +20,7 @@ from understudy.secrets import Store, init
 from understudy.settings import settings_of
 
 FOLDER = Path(".lab")
+REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
 SECRETS = FOLDER / "secrets"
 AGE_KEY = FOLDER / "age.txt"
 
@@ -38,6 +39,8 @@ def prepare_secrets(data: Mapping[str, Any]) -> None:
     SECRETS.mkdir(parents=True, exist_ok=True)
     init(SECRETS)
     store = Store(SECRETS)
+    for file, values in storage_secrets().items():
+        store.add(file, values)
     settings = settings_of("lab", {**project.group_data([]), **data})
     for service in project.catalog_for(settings):
         from_outside = [
@@ -60,6 +63,19 @@ def tunnel_token() -> str:
         "s": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     return base64.b64encode(json.dumps(parts).encode()).decode()
+
+
+def backup_policy() -> dict[str, Any]:
+    """The lab's backup policy: ticks write to the first store, the second is filled by copies.
+
+    UNDERSTUDY_LAB_REPOSITORIES names others of the staged stores, in that order, all written by ticks.
+    """
+    staged_stores = storage_settings()
+    chosen = os.environ.get(REPOSITORIES)
+    if chosen:
+        return {"repositories": {name: staged_stores[name] for name in chosen.split(",")}}
+    second = {**staged_stores["second"], "copy_from": "offsite"}
+    return {"repositories": {"offsite": staged_stores["offsite"], "second": second}}
 
 
 def storage_settings() -> dict[str, dict[str, Any]]:

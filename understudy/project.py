@@ -91,6 +91,27 @@ def group_data(groups: list[str]) -> dict[str, Any]:
     return merged
 
 
+def hosts(inventory: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every host of an inventory file with its data, group data merged in, as pyinfra will see them.
+
+    Raises BadInput when there is no such file; what the file itself raises goes through.
+    """
+    path = root() / inventory
+    if not path.is_file():
+        raise BadInput(f"there is no inventory {inventory}")
+    sys.path.insert(0, str(root()))
+    try:
+        names = runpy.run_path(str(path))
+    finally:
+        sys.path.pop(0)
+    groups = {
+        key: value for key, value in names.items() if isinstance(value, list) and not key.startswith("_")
+    }
+    return [
+        (name, {**group_data([group]), **data}) for group, entries in groups.items() for name, data in entries
+    ]
+
+
 @contextmanager
 def bad_input_exits() -> Iterator[None]:
     """For inventories: wrong input becomes its own words and exit code 2, before any host is contacted."""

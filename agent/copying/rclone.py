@@ -24,7 +24,19 @@ from ..say import say
 from .source import refuse_same_disk
 from .work import HISTORY, MARKER, Done, Look, Work
 
-__all__ = ["Rclone", "base", "copying", "filters", "gone", "heard", "history", "in_the_way", "sizes", "why"]
+__all__ = [
+    "Rclone",
+    "base",
+    "copying",
+    "filters",
+    "folder",
+    "gone",
+    "heard",
+    "history",
+    "in_the_way",
+    "sizes",
+    "why",
+]
 
 PROGRAM = "rclone"
 LIST_SECONDS = 3600.0
@@ -61,7 +73,7 @@ def copying(work: Work, config: str, now: str, dry: bool = False) -> list[str]:
     return [
         *base(config), "copy", *_talking(), "--transfers=4", "--checkers=8",
         *(["--fast-list"] if job.fast_list else []), *(["--dry-run"] if dry else []), *_limit(job.limit),
-        *filters(job.exclude), f"--backup-dir={history(job.to, job.name)}/{now}", ".", job.to,
+        *filters(job.exclude), f"--backup-dir={history(job.to, job.name)}/{now}/", ".", folder(job.to),
     ]  # fmt: skip
 
 
@@ -70,7 +82,7 @@ def removing(work: Work, config: str, now: str, names: str) -> list[str]:
     job = work.job
     return [
         *base(config), "move", *_talking(), "--transfers=4", "--no-traverse", f"--files-from-raw={names}",
-        job.to, f"{history(job.to, job.name)}/{now}",
+        folder(job.to), f"{history(job.to, job.name)}/{now}/",
     ]  # fmt: skip
 
 
@@ -80,6 +92,11 @@ def _talking() -> list[str]:
 
 def _limit(limit: str) -> list[str]:
     return [f"--bwlimit={limit}"] if limit else []
+
+
+def folder(to: str) -> str:
+    """The destination, said to be a folder: else rclone asks S3 for a file of that name first, and takes a refusal for one."""
+    return f"{to.rstrip('/')}/"
 
 
 def history(to: str, job: str) -> str:
@@ -157,7 +174,7 @@ class Rclone:
             "--files-only",
             "--max-depth=1",
             f"--include=/{MARKER}",
-            self.job.to,
+            folder(self.job.to),
         ]
         ended = self._list(argv)
         return MARKER in ended.out.splitlines()
@@ -165,7 +182,7 @@ class Rclone:
     def look(self) -> Look:
         """See Tool. An unreadable folder of the source is an error here already."""
         self._source = self._sizes(".")
-        there = self._sizes(self.job.to) if self.job.mode == "sync" else {}
+        there = self._sizes(folder(self.job.to)) if self.job.mode == "sync" else {}
         self._gone = gone(self._source, there)
         return Look(len(self._source), sum(self._source.values()), len(self._gone))
 
@@ -197,14 +214,14 @@ class Rclone:
             "lsf",
             "--dirs-only",
             "--max-depth=1",
-            history(self.job.to, self.job.name),
+            f"{history(self.job.to, self.job.name)}/",
         ]
         return [line.rstrip("/") for line in self._list(argv).out.splitlines()]
 
     def forget(self, stamps: list[str]) -> None:
         """See Tool."""
         for name in stamps:
-            place = f"{history(self.job.to, self.job.name)}/{name}"
+            place = f"{history(self.job.to, self.job.name)}/{name}/"
             ended = process.run([*base(self.config), "purge", place], self.work.left())
             if ended.code not in (0, NOT_FOUND):
                 raise self._failed(f"could not remove the expired {place}", ended.err.splitlines())
@@ -256,7 +273,7 @@ class Rclone:
 
     def _progress(self, line: str) -> None:
         stats = heard(line).get("stats") or {}
-        if stats.get("totalBytes"):
+        if stats.get("totalBytes", 0) >> 20:
             say(f"{self.job.name}: {stats['bytes'] >> 20} of {stats['totalBytes'] >> 20} MiB")
 
     def _failed(self, what: str, lines: list[str]) -> AgentError:

@@ -40,6 +40,8 @@ def to_stop(service: Service) -> list[str]:
     if service.unit:
         active = process.run(["systemctl", "is-active", "--quiet", service.unit], _STOP).ok
         return ["unit"] if active else []
+    if not service.project:
+        return []
     return [name for name in engine.running(service.project) if name not in service.servers]
 
 

@@ -93,6 +93,13 @@ class Tick:
                 self.troubles.append(error.sentence)
 
     def _services(self) -> None:
+        from ..putback import journal
+
+        for name in journal.names(self.root):
+            for job in self.jobs:
+                if job.name == name:
+                    # Half old, half new: nothing that should become the newest snapshot.
+                    job.error = f"{name}: its restore was interrupted; `understudy restore {name}` or lift finishes it first"
         for job in self.jobs:
             if self._open_anywhere(job):
                 with self._failing(job):

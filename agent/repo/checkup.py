@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,8 @@ from .snapshots import Snapshot
 
 __all__ = ["Checkup", "check", "services_hit"]
 
-_PACK = re.compile(r"\b[0-9a-f]{64}\b")
+# Other ids in such a line are of blobs, or of what the pack looks like now.
+_PACK = re.compile(r"^pack ([0-9a-f]{64})\b", re.MULTILINE)
 
 
 @dataclass
@@ -40,15 +40,14 @@ def check(repo: Repo, part: int, parts: int, timeout: float) -> Checkup:
         if error.kind != "failed":
             raise
         packs = damaged_packs(error.result)
-        return Checkup(False, error.sentence, packs, services_hit(repo, packs, timeout))
+        first = next((e["message"].strip() for e in error.result.errors), error.sentence)
+        return Checkup(False, first, packs, services_hit(repo, packs, timeout))
 
 
 def damaged_packs(result: Result) -> list[str]:
     """Ids of packs from the summary and from messages about single packs."""
     found = [str(pack) for pack in result.summary.get("broken_packs") or []]
-    for line in [*result.err.splitlines(), *map(json.dumps, result.messages), *map(str, result.lines)]:
-        if "pack" in line:
-            found += _PACK.findall(line)
+    found += _PACK.findall("\n".join([result.err, *(error["message"] for error in result.errors)]))
     return sorted(dict.fromkeys(found))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 import time
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.lab
 
 AGENT = "python3 -IB /usr/lib/understudy/agent.pyz"
 PLAN = "/etc/understudy/backup.json"
+# Another one each time: a host remembers what it wrote to a repository, and refuses one that has lost it.
+NAME = f"drill{secrets.token_hex(4)}"
+REPOSITORY, PASSWORD = f"/srv/{NAME}", f"/root/{NAME}"
 DRILLS = "/var/lib/understudy/drill"
 # With PostgreSQL, SQLite behind two containers, MariaDB, a volume nobody fills, docker.sock, and a native unit.
 FULL = ["nextcloud", "vaultwarden", "miniflux", "wordpress", "goatcounter", "portainer"]
@@ -30,17 +34,26 @@ def host(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost
     assert outcome.code == 0, outcome.output
     host = lab.host()
     host.run(f"cp -a {PLAN} /root/plan.json; systemctl stop 'understudy-*.timer'", check=True)
-    host.run("rm -rf /srv/drill-repo; echo drill-password >/root/drill-password", check=True)
-    change_plan(
-        host,
-        "p['repositories']={'drill':{'url':'/srv/drill-repo','tiers':[],'credentials':{'password':'/root/drill-password'}}}",
-    )
-    groups = "for g in critical rest; do restic init -q -r /srv/drill-repo/$g; done"
-    host.run(f"mkdir /srv/drill-repo; export RESTIC_PASSWORD_FILE=/root/drill-password; {groups}", check=True)
-    back_up(host)
-    yield host
-    host.run(f"cp -a /root/plan.json {PLAN}; rm -rf /srv/drill-repo /root/drill-password /root/plan.json")
-    host.run("systemctl start 'understudy-backup-*.timer' understudy-drill.timer")
+    try:
+        back_up(host)
+        yield host
+    finally:
+        host.run(f"cp -a /root/plan.json {PLAN}; rm -rf {REPOSITORY} {PASSWORD} /root/plan.json")
+        host.run("systemctl start 'understudy-backup-*.timer' understudy-drill.timer")
+
+
+def back_up(host: LabHost) -> None:
+    host.run(f"mkdir {REPOSITORY}; echo drill-password >{PASSWORD}; chmod 400 {PASSWORD}", check=True)
+    for group in ("critical", "rest"):
+        restic(host, group, "init")
+    entry = {"url": REPOSITORY, "tiers": [], "credentials": {"password": PASSWORD}}
+    change_plan(host, f"p['repositories'] = {{{NAME!r}: {entry!r}}}")
+    reply = ask(host, "backup", services=[*FULL, *NATIVE], repositories=[NAME], confirm=True)
+    assert "error" not in reply, reply
+
+
+def restic(host: LabHost, group: str, words: str) -> str:
+    return host.output(f"RESTIC_PASSWORD_FILE={PASSWORD} restic -q -r {REPOSITORY}/{group} {words}")
 
 
 def change_plan(host: LabHost, statement: str) -> None:
@@ -54,12 +67,7 @@ def ask(host: LabHost, verb: str, **request: Any) -> dict[str, Any]:
     return reply
 
 
-def back_up(host: LabHost) -> None:
-    reply = ask(host, "backup", services=[*FULL, *NATIVE], repositories=["drill"], confirm=True)
-    assert "error" not in reply, reply
-
-
-def live(host: LabHost) -> dict[str, str]:
+def live(host: LabHost) -> set[str]:
     """What must stay the same: files and their times (not those that databases write by themselves), containers."""
     skip = "( -path */db -o -path */miniflux/db -o -name *-wal -o -name *-shm -o -name *.log )".replace(
         "*", "\\*"
@@ -81,7 +89,11 @@ def live(host: LabHost) -> dict[str, str]:
         "containers": containers,
         "networks": "docker network ls -q | sort",
     }
-    return {name: host.output(command) for name, command in everything.items()}
+    return {
+        f"{name}: {line}"
+        for name, command in everything.items()
+        for line in host.output(command).splitlines()
+    }
 
 
 def assert_nothing_left(host: LabHost) -> None:
@@ -105,7 +117,7 @@ def newest(host: LabHost) -> dict[str, Any]:
 def test_every_service_rises_and_nothing_live_changes(host: LabHost) -> None:
     before = live(host)
     reply = ask(host, "drill", services=[*FULL, *NATIVE])
-    assert live(host) == before
+    assert live(host) ^ before == set()
     assert "error" not in reply, reply
     reports = {report["service"]: report for report in reply["services"]}
     for name in FULL:
@@ -233,7 +245,7 @@ def test_a_killed_drill_is_removed_by_lift(host: LabHost, moment: str) -> None:
     )
     print(moment, removed.stdout)
     assert_nothing_left(host)
-    assert live(host) == before
+    assert live(host) ^ before == set()
 
 
 def test_the_next_drill_removes_what_a_killed_one_left(host: LabHost) -> None:
@@ -276,38 +288,24 @@ def test_rows_that_a_server_does_not_give_back_fail(host: LabHost) -> None:
         f"import json; f='{stage}/nextcloud/manifest.json'; m=json.load(open(f)); "
         "r=m['databases']['db.nextcloud']['rows']; k=sorted(r)[0]; r[k]+=1; json.dump(m, open(f,'w'))"
     )
-    tags = " ".join(
-        f"--tag {tag}"
-        for tag in (
-            "understudy",
-            "group:critical",
-            "tier:critical",
-            "epoch:1",
-            "seq:9999",
-            "service:nextcloud",
-        )
-    )
-    host.run(
-        f'cp -a {stage}/nextcloud/manifest.json /root/manifest.json; python3 -c "{program}"; cd {stage}; '
-        f"RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical backup {tags} nextcloud; "
-        f"mv /root/manifest.json {stage}/nextcloud/manifest.json",
-        check=True,
-    )
-    reply = ask(host, "drill", services=["nextcloud"])
-    assert "dumped" in reply["error"] and "start" not in reply["services"][0]["phases"], reply
-    assert_nothing_left(host)
+    tags = ("understudy", "group:critical", "tier:critical", "epoch:1", "seq:9999", "service:nextcloud")
+    keep = f"{stage}/nextcloud/manifest.json /root/manifest.json"
+    host.run(f'cp -a {keep}; python3 -c "{program}"', check=True)
+    try:
+        in_stage = f"cd {stage} && RESTIC_PASSWORD_FILE={PASSWORD} restic -q -r {REPOSITORY}/critical backup"
+        host.run(f"{in_stage} {' '.join(f'--tag {tag}' for tag in tags)} nextcloud", check=True)
+    finally:
+        host.run(f"mv /root/manifest.json {stage}/nextcloud/manifest.json", check=True)
+    try:
+        reply = ask(host, "drill", services=["nextcloud"])
+        assert "dumped" in reply["error"] and "start" not in reply["services"][0]["phases"], reply
+        assert_nothing_left(host)
+    finally:
+        (bad,) = json.loads(restic(host, "critical", "snapshots --tag seq:9999 --json"))
+        restic(host, "critical", f"forget {bad['id']}")
 
 
 def test_the_nightly_unit_runs_in_its_sandbox(host: LabHost) -> None:
-    ids = host.output(
-        "RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical snapshots --tag seq:9999 --json"
-    )
-    bad = " ".join(snapshot["id"] for snapshot in json.loads(ids) or [])
-    if bad:
-        host.run(
-            f"RESTIC_PASSWORD_FILE=/root/drill-password restic -q -r /srv/drill-repo/critical forget {bad}",
-            check=True,
-        )
     assert "02:30" in host.output("systemctl cat understudy-drill.timer")
     host.run("systemctl start understudy-drill.service", timeout=600, check=True)
     assert newest(host)["ok"] and newest(host)["tier"] == "critical"

@@ -67,8 +67,21 @@ class JobsWorld:
     def __post_init__(self) -> None:
         secrets = self.base / "etc/understudy/secrets/backup"
         secrets.mkdir(parents=True)
-        lines = ["[b2]", "type = s3", "provider = Other", f"endpoint = {self.address}", "force_path_style = true"]
-        lines += [f"access_key_id = {KEYS[0]}", f"secret_access_key = {KEYS[1]}", "", "[usb]", "type = local", ""]
+        lines = [
+            "[b2]",
+            "type = s3",
+            "provider = Other",
+            f"endpoint = {self.address}",
+            "force_path_style = true",
+        ]
+        lines += [
+            f"access_key_id = {KEYS[0]}",
+            f"secret_access_key = {KEYS[1]}",
+            "",
+            "[usb]",
+            "type = local",
+            "",
+        ]
         (secrets / "rclone.conf").write_text("\n".join(lines))
         self.source.mkdir(parents=True)
         self.declare("old-backups")
@@ -88,7 +101,14 @@ class JobsWorld:
     def declare(self, name: str, **changes: Any) -> None:
         """Write the plan with this job, too."""
         self.jobs[name] = {**JOB, **changes}
-        plan = {"format": 1, "host": "box", "services": {}, "repositories": {}, "tiers": {}, "jobs": self.jobs}
+        plan = {
+            "format": 1,
+            "host": "box",
+            "services": {},
+            "repositories": {},
+            "tiers": {},
+            "jobs": self.jobs,
+        }
         (self.base / "etc/understudy/backup.json").write_text(json.dumps(plan))
 
     def fill(self, **files: str) -> None:

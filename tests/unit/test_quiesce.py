@@ -149,9 +149,9 @@ def test_b9_a_killed_tick_leaves_nothing_stopped(box: Host, engine: Path, moment
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert (states(engine)["app"] == "exited") is (moment != "hooks a")
-    assert lift.run({}, box.root) == {"lifted": ["a"], "failed": []}
+    assert lift.run({}, box.root) == {"lifted": ["a"], "failed": [], "restores": []}
     assert states(engine) == RUNS and told(engine)[-1] == "exec --user 33 app maintenance off"
-    assert lift.run({}, box.root) == {"lifted": [], "failed": []}
+    assert lift.run({}, box.root) == {"lifted": [], "failed": [], "restores": []}
     assert mounts_below(box.base) == []
     assert "error" not in box.tick()
 

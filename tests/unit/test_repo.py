@@ -335,7 +335,7 @@ def test_packs_are_named_from_the_summary_and_from_what_is_said() -> None:
         [],
         [],
         [],
-        f"error for pack {two[:8]}:\npack {two} is damaged\ntree {'c' * 64}",
+        f"error for pack {two[:8]}:\npack {two} is damaged\ntree {'c' * 64}, pack {'d' * 64}",
     )
     assert checkup.damaged_packs(result) == [one, two]
 

@@ -140,6 +140,24 @@ def test_b13_one_failing_service_does_not_stop_the_others(box: Host, damage: str
     assert "error" in entry.answer("backup", {"words": ["critical"]}, box.root)
 
 
+def test_b15_a_service_with_something_unreadable_is_in_no_whole_snapshot(box: Host) -> None:
+    """Also on a store that lets nobody change a snapshot's tags: a second run says that the first is torn."""
+    box.tick()
+    good = box.state().last("near", "a")
+    box.services["a"]["mounts"].append({"key": "files/broken", "kind": "bind", "source": "/srv/a/broken"})
+    box.at("/srv/a/broken").symlink_to(f"/proc/{os.getpid()}/mem")  # reading its first byte is an I/O error
+    reply = box.tick()
+    assert rows(reply)["b"]["ok"] and "a: data/files/broken cannot be read" in rows(reply)["a"]["error"]
+    assert sorted(len(s["tags"]) for s in box.snapshots() if "seq:2" in s["tags"]) == [7, 7]
+    from understudy.agent.repo import repository as repositories
+    from understudy.agent.repo import snapshots
+
+    found = snapshots.listed(repositories.open(box.root, box.plan, "near", "rest"))
+    assert good and snapshots.choose(found, "a").id == good.snapshot
+    assert snapshots.choose(found, "b").id == rows(reply)["b"]["snapshot"]
+    assert box.state().pinned["near"]["a"]["snapshot"] == good.snapshot
+
+
 def test_b13_an_unreachable_repository_does_not_stop_the_other(box: Host) -> None:
     box.repositories["far"] = repository("rest:http://127.0.0.1:9/")
     reply = box.tick()
@@ -577,6 +595,12 @@ def test_b3_b14_what_the_stage_holds_is_for_root_alone(box: Host) -> None:
         assert place.stat().st_mode & 0o077 == 0
     files = [p for p in box.at("/run/understudy").rglob("*") if p.is_file()]
     assert files and all(p.stat().st_mode & 0o077 == 0 for p in files)
+
+
+def test_a_half_restored_service_never_becomes_the_newest_snapshot(box: Host) -> None:
+    box.write("/var/lib/understudy/restore/a.json", "{}")
+    reply = box.tick()
+    assert "its restore was interrupted" in rows(reply)["a"]["error"] and rows(reply)["b"]["ok"]
 
 
 def test_what_the_plan_no_longer_names_leaves_the_stage(box: Host) -> None:

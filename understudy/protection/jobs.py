@@ -272,9 +272,11 @@ def _on_one_line(secret: str, option: str, value: str) -> str:
     """A key file travels on one line, as rclone's documentation of key_pem says; nothing else has line breaks."""
     if option == "key_pem":
         return value.strip().replace("\n", "\\n")
-    if "\n" in value.strip("\n") or value[:1] in ('"', "`", "'") or value != value.strip(" \t"):
+    # rclone's reader fills %(name)s in and takes quotes and blanks at the ends off.
+    spoilt = value[:1] in ('"', "`", "'") or value != value.strip(" \t") or re.search(r"%\(.*\)s", value)
+    if "\n" in value.strip("\n") or spoilt:
         raise BadInput(
-            f"{secret} in secrets/backup.yaml cannot stand in rclone.conf: it has a line break, or quotes or blanks at an end"
+            f"{secret} in secrets/backup.yaml cannot stand in rclone.conf: it has a line break, %(...)s, or quotes or blanks at an end"
         )
     return value.strip("\n")
 

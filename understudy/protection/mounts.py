@@ -42,6 +42,7 @@ class Place:
             "rules": self.rules,
             "required": self.required,
             "mounted_at": self.mounted_at,
+            "targets": [f"{container}:{target}" for container, target in self.seen],
         }
 
 

@@ -5,14 +5,14 @@ A service that keeps nothing is not in the plan: its files come from this projec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..probes import direct
 from ..service import Service
 from . import databases, mounts
 from . import jobs as copying
-from .policy import ALL_TIERS, Policy
+from .policy import ALL_TIERS, Policy, RepositorySettings
 from .secrets import credentials_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def repositories(policy: Policy, credential_files: Mapping[str, str]) -> dict[st
             "tiers": repository.written_by_ticks,
             "copy_from": repository.copy_from or "",
             "credentials": credentials_of(name, repository, credential_files),
-            "options": options(repository.scheme, repository.options),
+            "options": options(repository),
             "limit_upload": repository.limit_upload,
             "limit_download": repository.limit_download,
             "disk": repository.disk.model_dump() if repository.disk else None,
@@ -81,9 +81,14 @@ def repositories(policy: Policy, credential_files: Mapping[str, str]) -> dict[st
     return found
 
 
-def options(scheme: str, own: Iterable[str]) -> list[str]:
-    """restic's ``-o`` options: the owner's, and for rclone without its hard delete (backup-dr.md §3)."""
-    return list(own)
+def options(repository: RepositorySettings, flags: str = "") -> list[str]:
+    """restic's ``-o`` options: the owner's, and how rclone is reached over SSH, its flags as the caller needs them."""
+    own = list(repository.options)
+    if repository.ssh:
+        where, _, port = repository.ssh.partition(":")
+        words = ["ssh", *([flags] if flags else []), *(["-p", port] if port else []), where, "rclone"]
+        own.append(f"rclone.program={' '.join(words)}")
+    return own
 
 
 def entry(result: Desired, service: Service) -> dict[str, Any]:

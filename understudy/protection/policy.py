@@ -62,6 +62,8 @@ class RepositorySettings(_Model):
     def _filled_one_way(self) -> RepositorySettings:
         if self.copy_from and self.tiers:
             raise ValueError("give tiers (ticks write here) or copy_from, not both")
+        if self.scheme == "rclone" and not self.ssh:
+            raise ValueError("rclone: is for a server that starts rclone itself: give ssh USER@HOST")
         if self.disk and not self.url.startswith("/"):
             raise ValueError("disk is for a repository on a local path")
         return self
