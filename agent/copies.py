@@ -108,8 +108,8 @@ def _copy(root: Root, source: Repo, target: Repo) -> int:
     missing = wanted(snapshots.listed(source), there)
     if missing:
         say(f"copying {len(missing)} snapshots from {source.title} to {target.title}")
-        both = repository.paired(target, source)
-        restic.run(both, commands.copy(source.source, [snapshot.id for snapshot in missing]), _TIMEOUT)
+        both, read = repository.paired(target, source)
+        restic.run(both, commands.copy(read.source, [snapshot.id for snapshot in missing]), _TIMEOUT)
         there = snapshots.listed(target)
         have = {(s.host, s.order, s.services) for s in there}
         lost = next((s for s in missing if (s.host, s.order, s.services) not in have), None)

@@ -98,8 +98,8 @@ def _make(root: Root, plan: Plan, repo: Repo, again: bool) -> str:
     try:
         goal = repository.get(plan, repo.name).copy_from
         source = repository.open(root, plan, goal, repo.group) if goal else None
-        both = repository.paired(repo, source) if source else repo
-        result = restic.run(both, commands.init(source.source if source else None), _TIMEOUT)
+        both, read = repository.paired(repo, source) if source else (repo, None)
+        result = restic.run(both, commands.init(read.source if read else None), _TIMEOUT)
     except AgentError as error:
         ledger.add(
             root, "init", repository=repo.name, key=repo.key, group=repo.group, ok=False, error=error.sentence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import cli_data, owned, tables_data
+from . import cli_data, clock, owned, tables_data
 from .cli_data import PROD, Inventory, Json, Limit, ask, console, finish, moment
 from .errors import BadInput, Refused, UnderstudyError
 from .repository import freshness, listing, prune, retention, view
@@ -129,7 +128,7 @@ def stale(one: owned.Owned, repository: AdminRepository) -> list[str]:
     with opened(repository) as session:
         snapshots = listing.listed(session).snapshots
     shrink = one.settings.backup.shrink_percent
-    return freshness.overdue(freshness.judge(snapshots, objectives, time.time(), shrink_limit=shrink))
+    return freshness.overdue(freshness.judge(snapshots, objectives, clock.now(), shrink_limit=shrink))
 
 
 @app.command("prune")
@@ -278,7 +277,7 @@ def snapshots(
 
     def work(one: owned.Owned, repository: AdminRepository) -> dict[str, Any]:
         with opened(repository) as session:
-            return {"snapshots": view.rows(listing.listed(session).snapshots, time.time(), service)}
+            return {"snapshots": view.rows(listing.listed(session).snapshots, clock.now(), service)}
 
     rows = each(chosen(inventory, limit, repo), work)
     if as_json:

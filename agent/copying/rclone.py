@@ -151,7 +151,8 @@ def why(lines: Iterable[str], count: int = 3) -> str:
             found.append(line.split(" ERROR : ", 1)[1].removeprefix(": "))
     different = list(dict.fromkeys(found))
     more = f" (and {len(different) - count} more)" if len(different) > count else ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no words")
+    # 1.60 goes on in indented lines.
+    last = next((line for line in reversed(lines) if line.strip() and not line[0].isspace()), "no words")
     return (" / ".join(different[:count]) + more) or str(heard(last).get("msg", last)).strip()
 
 

@@ -8,7 +8,7 @@ which carries it to DB__old, so that where it is tells whether the RENAME was do
     marker          | meaning                              | swap                     | undo
     nowhere         | untouched; DB__new: a torn load      | error: nothing loaded    | drop new
     in new          | loaded                               | keep old script, RENAME  | drop new
-    in new, token   | swap begun, RENAME not done          | RENAME and onwards       | old script into DB, drop new
+    in new, script  | swap begun, RENAME not done          | RENAME and onwards       | old script into DB, drop new
     in old, token   | RENAME done, objects perhaps not     | new script, drop new     | RENAME back, then as above
     in old, done    | swapped                              | nothing                  | RENAME back, then as above
     in old, other   | of another restore (new: loaded)     | drop old, as "in new"    | drop new
@@ -161,20 +161,29 @@ def load(root: Root, database: Database, facts: dict[str, Any], file: str, timeo
     """Load a dump into ``DB__new`` and compare its rows. After any failure DB__new is gone again."""
     started, clock = time.monotonic(), Clock(timeout)
     new, where = new_name(facts["extra"]["database"]), container(database)
-    try:
-        if sha256_of(root.at(file)) != facts["sha256"]:
-            raise AgentError(f"{file} is not the dump its manifest names: take another snapshot", "mismatch")
-    except OSError as error:
-        raise AgentError(f"{file} cannot be read: {because(error)}", "io") from error
+    _whole(root, facts, file)
     make_users(root, database, facts, file, clock.left)
     set_passwords(root, database, clock.left)
-    _ask(database, where, sql.drop_database(new), clock.left)
+    name = facts["extra"]["database"]
+    _drop_new(database, where, name, _now(database, where, name, clock.left), clock)
     try:
         rows = _loaded(root, database, where, facts, file, clock)
     except BaseException:
         _ask(database, where, sql.drop_database(new), _ASK)
         raise
     return Loaded(database.name, "mariadb", rows, facts["bytes"], round(time.monotonic() - started, 3))
+
+
+def _whole(root: Root, facts: dict[str, Any], file: str) -> None:
+    """The client would load a dump that is cut off without a word."""
+    try:
+        same = sha256_of(root.at(file)) == facts["sha256"]
+        with open(root.at(file), "rb") as stream:
+            rows, ended = sql.count_rows(stream)
+    except OSError as error:
+        raise AgentError(f"{file} cannot be read: {because(error)}", "io") from error
+    if not same or not ended or rows != facts["rows"]:
+        raise AgentError(f"{file} is not the dump its manifest names: take another snapshot", "mismatch")
 
 
 def _loaded(
@@ -188,8 +197,10 @@ def _loaded(
         ended = run(where, sql.client_argv(database.user, limit, new), limit, feed=stream)
     if not ended.ok:
         raise AgentError(f"{database.name}: loading {file} into {new}: {_why(ended, limit)}", "database")
-    script = _script(database, where, new, clock.left)
-    _drop_objects(database, where, new, clock.left)
+    # What cannot move goes at once: an event of a database that only waits must not run.
+    found = _objects(database, where, new, clock.left)
+    script = _script(database, where, new, found, clock.left)
+    _drop_objects(database, where, new, found, clock.left)
     rows = _counted(database, where, new, clock.left)
     wrong = compare_rows(facts["rows"], rows)
     if wrong:
@@ -200,20 +211,31 @@ def _loaded(
 
 def _counted(database: Database, where: str, name: str, timeout: float) -> dict[str, int]:
     # Sequences are tables to the server, and no rows to a dump.
-    found = set(_ask(database, where, sql.tables(name, sequences=False), timeout))
-    counted = _ask(database, where, sql.counts(name, sorted(found)), timeout)
+    found = _tables(database, where, [name], timeout, sequences=False)[name]
+    counted = _ask(database, where, sql.counts(name, found), timeout)
     pairs = (line.split("\t") for line in counted)
     return {bytes.fromhex(key).decode(): int(count) for key, count in pairs}
 
 
+def _tables(
+    database: Database, where: str, names: list[str], timeout: float, sequences: bool = True
+) -> dict[str, list[str]]:
+    """Database to its tables."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for line in _ask(database, where, sql.tables(names, sequences), timeout):
+        at, table = (bytes.fromhex(part).decode() for part in line.split("\t"))
+        found[at].append(table)
+    return found
+
+
 def _objects(database: Database, where: str, name: str, timeout: float) -> list[tuple[str, str]]:
+    """Triggers, events, views and routines: (kind, name)."""
     pairs = (line.split("\t") for line in _ask(database, where, sql.objects(name), timeout))
     return [(kind, bytes.fromhex(key).decode()) for kind, key in pairs]
 
 
-def _script(database: Database, where: str, name: str, timeout: float) -> str:
-    """SQL that makes the views, triggers, routines and events of a database again; views last, they may use functions."""
-    found = _objects(database, where, name, timeout)
+def _script(database: Database, where: str, name: str, found: list[tuple[str, str]], timeout: float) -> str:
+    """SQL that makes what ``_objects`` found again; views last, they may use functions."""
     views = sorted(n for kind, n in found if kind == "VIEW")
     runs = [sql.objects_argv(database.user, name, timeout)] if len(found) > len(views) else []
     runs += [sql.views_argv(database.user, name, views, timeout)] if views else []
@@ -228,8 +250,9 @@ def _script(database: Database, where: str, name: str, timeout: float) -> str:
     return "\n".join(parts)
 
 
-def _drop_objects(database: Database, where: str, name: str, timeout: float) -> None:
-    found = _objects(database, where, name, timeout)
+def _drop_objects(
+    database: Database, where: str, name: str, found: list[tuple[str, str]], timeout: float
+) -> None:
     if found:
         _ask(database, where, sql.drop_objects(name, found), timeout)
 
@@ -312,16 +335,18 @@ def swap(database: Database, facts: dict[str, Any], token: str, timeout: float) 
     now = _now(database, where, name, clock.left)
     if now.token("old") == token and "new" in now.marker:
         raise AgentError(f"{database.name}: {name} was swapped by this restore before: undo it first")
-    if now.token("old") != token:
-        if "new" not in now.marker:
-            raise AgentError(f"{database.name}: there is no {new_name(name)} to put in place: load it first")
+    if now.token("old") == token:
+        script, done = now.values["old"]["new"], now.values["old"]["done"]
+    elif "new" in now.marker:
+        script, done = now.values["new"]["new"], "no"
         _clear_old(database, where, name, now, clock)
         _exchange(database, where, facts, token, now, clock)
-        now = _now(database, where, name, clock.left)
-    if "done" not in now.values["old"]:
-        _replay(database, where, name, now.values["old"]["new"], clock)
-        _ask(database, where, sql.drop_database(new_name(name)), clock.left)
-        _ask(database, where, sql.mark(old_name(name), done="yes"), clock.left)
+    else:
+        raise AgentError(f"{database.name}: there is no {new_name(name)} to put in place: load it first")
+    if done != "yes":
+        _replay(database, where, name, script, clock)
+        last = sql.drop_database(new_name(name)) + sql.mark(old_name(name), done="yes")
+        _ask(database, where, last, clock.left)
 
 
 def _clear_old(database: Database, where: str, name: str, now: _Now, clock: Clock) -> None:
@@ -329,27 +354,38 @@ def _clear_old(database: Database, where: str, name: str, now: _Now, clock: Cloc
     old = old_name(name)
     if "old" in now.marker:
         _ask(database, where, sql.drop_database(old), clock.left)
-    elif "old" in now.has and _ask(database, where, sql.tables(old), clock.left):
+    elif "old" in now.has and _tables(database, where, [old], clock.left)[old]:
         raise AgentError(f"{database.name}: a database {old} is there that no restore made: rename it first")
 
 
 def _exchange(
     database: Database, where: str, facts: dict[str, Any], token: str, now: _Now, clock: Clock
 ) -> None:
+    name = facts["extra"]["database"]
+    new, old = new_name(name), old_name(name)
+    _create(database, where, facts, [name, old], clock)
+    found = _objects(database, where, name, clock.left)
+    values = {"token": token, "done": "no"}
+    if "old" not in now.values["new"]:
+        values["old"] = _script(database, where, name, found, clock.left)
+    _ask(database, where, sql.mark(new, **values), clock.left)
+    _drop_objects(database, where, name, found, clock.left)
+    _move(database, where, [(name, old), (new, name)], (new, old), clock)
+
+
+def _create(database: Database, where: str, facts: dict[str, Any], names: list[str], clock: Clock) -> None:
     extra = facts["extra"]
-    name, new, old = extra["database"], new_name(extra["database"]), old_name(extra["database"])
-    for key in (name, old):
-        _ask(database, where, sql.create_database(key, extra["charset"], extra["collation"]), clock.left)
-    if "token" not in now.values["new"]:
-        script = _script(database, where, name, clock.left)
-        _ask(database, where, sql.mark(new, old=script, token=token), clock.left)
-    elif now.token("new") != token:
-        _ask(database, where, sql.mark(new, token=token), clock.left)
-    _drop_objects(database, where, name, clock.left)
-    moves = [(t, name, old) for t in _ask(database, where, sql.tables(name), clock.left)]
-    loaded = _ask(database, where, sql.tables(new), clock.left)
-    moves += [(t, new, name) for t in loaded if t != sql.MARKER]
-    _ask(database, where, sql.rename([*moves, (sql.MARKER, new, old)]), clock.left)
+    text = "".join(sql.create_database(name, extra["charset"], extra["collation"]) for name in names)
+    _ask(database, where, text, clock.left)
+
+
+def _move(
+    database: Database, where: str, ways: list[tuple[str, str]], marker: tuple[str, str], clock: Clock
+) -> None:
+    """All tables of each way's first database to its second, and the marker its own way, in one statement."""
+    tables = _tables(database, where, [start for start, _ in ways], clock.left)
+    moves = [(t, start, end) for start, end in ways for t in tables[start] if t != sql.MARKER]
+    _ask(database, where, sql.rename([*moves, (sql.MARKER, *marker)]), clock.left)
 
 
 def _replay(database: Database, where: str, name: str, script: str, clock: Clock) -> None:
@@ -363,26 +399,34 @@ def undo(database: Database, facts: dict[str, Any], token: str, timeout: float) 
     now = _now(database, where, name, clock.left)
     if now.token("old") == token:
         _exchange_back(database, where, facts, now, clock)
-        now = _now(database, where, name, clock.left)
-    begun = now.values.get("new", {})
-    if begun.get("token") == token:
-        _replay(database, where, name, begun.get("old", ""), clock)
-        if "old" in now.has and not _ask(database, where, sql.tables(old_name(name)), clock.left):
-            _ask(database, where, sql.drop_database(old_name(name)), clock.left)
-    _ask(database, where, sql.drop_database(new_name(name)), clock.left)
+        now = _Now({"db", "new", "old"}, {"new"}, {"new": now.values["old"]})
+    _drop_new(database, where, name, now, clock)
+
+
+def _drop_new(database: Database, where: str, name: str, now: _Now, clock: Clock) -> None:
+    """DB__new goes; when a swap of it had begun, the live database gets its objects back, and the empty DB__old goes."""
+    text = sql.drop_database(new_name(name))
+    if "old" in now.values.get("new", {}):
+        _replay(database, where, name, now.values["new"]["old"], clock)
+        old = old_name(name)
+        if (
+            "old" in now.has
+            and "old" not in now.marker
+            and not _tables(database, where, [old], clock.left)[old]
+        ):
+            text = sql.drop_database(old) + text
+    if "new" in now.has:
+        _ask(database, where, text, clock.left)
 
 
 def _exchange_back(database: Database, where: str, facts: dict[str, Any], now: _Now, clock: Clock) -> None:
-    extra = facts["extra"]
-    name, new, old = extra["database"], new_name(extra["database"]), old_name(extra["database"])
+    name = facts["extra"]["database"]
+    new, old = new_name(name), old_name(name)
     if "new" in now.has:
         _ask(database, where, sql.drop_database(new), clock.left)
-    _ask(database, where, sql.create_database(new, extra["charset"], extra["collation"]), clock.left)
-    _drop_objects(database, where, name, clock.left)
-    moves = [(t, name, new) for t in _ask(database, where, sql.tables(name), clock.left)]
-    kept = _ask(database, where, sql.tables(old), clock.left)
-    moves += [(t, old, name) for t in kept if t != sql.MARKER]
-    _ask(database, where, sql.rename([*moves, (sql.MARKER, old, new)]), clock.left)
+    _create(database, where, facts, [new], clock)
+    _drop_objects(database, where, name, _objects(database, where, name, clock.left), clock.left)
+    _move(database, where, [(name, new), (old, name)], (old, new), clock)
 
 
 def discard_old(database: Database, facts: dict[str, Any], timeout: float) -> None:

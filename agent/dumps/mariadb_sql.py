@@ -127,12 +127,13 @@ SELECT 'plain', TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {
 """
 
 
-def tables(database: str, sequences: bool = True) -> str:
-    """A line for each table, and sequence, of a database, ours included."""
+def tables(databases: Iterable[str], sequences: bool = True) -> str:
+    """A line for each table, and sequence, ours included: database and table, in hex."""
     kinds = ", ".join(f"'{kind}'" for kind in (_TABLES if sequences else _TABLES[:2]))
+    names = ", ".join(map(literal, databases))
     return (
-        f"SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {literal(database)} "
-        f"AND TABLE_TYPE IN ({kinds}) ORDER BY TABLE_NAME;\n"
+        f"SELECT HEX(TABLE_SCHEMA), HEX(TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({names}) "
+        f"AND TABLE_TYPE IN ({kinds}) ORDER BY TABLE_SCHEMA, TABLE_NAME;\n"
     )
 
 

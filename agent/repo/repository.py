@@ -6,6 +6,7 @@ below /run/understudy and in the host's credential files.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
 import os
@@ -19,7 +20,7 @@ from ..data import credentials
 from ..data.plan import Plan, Repository
 from ..errors import AgentError, because
 from ..root import RUN, Root
-from . import disks, restic
+from . import bridge, disks, restic
 from .restic import Repo
 
 __all__ = ["CACHE_DIR", "Repo", "address", "attached", "environment", "get", "open", "options", "paired"]
@@ -95,14 +96,18 @@ def attached(root: Root, plan: Plan, names: list[str]) -> Iterator[dict[str, Age
             disks.eject(root, mount)
 
 
-def paired(target: Repo, source: Repo) -> Repo:
-    """The target with what the source needs besides, for calls that read from the one and write to the other.
+def paired(target: Repo, source: Repo) -> tuple[Repo, Repo]:
+    """(the target with what the source needs besides, the source as it is read), for calls with both.
 
     restic has one set of options and one S3 login per call. Raises AgentError where the two need different ones.
     """
-    env = {k: v for k, v in source.env.items() if k not in ("RESTIC_REPOSITORY_FILE", "RESTIC_PASSWORD_FILE")}
+    own = ("RESTIC_REPOSITORY_FILE", "RESTIC_PASSWORD_FILE")
+    login = "AWS_SHARED_CREDENTIALS_FILE"
+    if login in source.env and not _same_file(source.env[login], target.env.get(login)):
+        source = bridge.over_rclone(source)
+    env = {k: v for k, v in source.env.items() if k not in own}
     for name, value in env.items():
-        if target.env.get(name, value) != value:
+        if name != login and target.env.get(name, value) != value:
             raise AgentError(
                 f"{source.name} and {target.name} need different values of {name}, and restic knows one per call:"
                 " reach one of them another way (rclone, sftp)"
@@ -115,9 +120,18 @@ def paired(target: Repo, source: Repo) -> Repo:
         )
     more = tuple(word for key, value in theirs.items() if key not in ours for word in (key.split()[0], value))
     secrets = (*target.secrets, *source.secrets)
-    return dataclasses.replace(
+    both = dataclasses.replace(
         target, options=(*target.options, *more), env={**env, **target.env}, secrets=secrets
     )
+    return both, source
+
+
+def _same_file(one: str, other: str | None) -> bool:
+    """Whether both hold the same login, or the second has none of its own."""
+    if other is None:
+        return True
+    with builtins.open(one, "rb") as first, builtins.open(other, "rb") as second:
+        return first.read() == second.read()
 
 
 def _keyed(words: tuple[str, ...]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def parse(raw: dict[str, Any]) -> Snapshot | None:
 
 def untorn(found: Iterable[Snapshot]) -> list[Snapshot]:
     """Sorted by (epoch, seq); a service that its own tick called failed is taken out of ``services``."""
-    ordered = sorted(found, key=lambda snapshot: (snapshot.order, snapshot.time, snapshot.id))
+    ordered = sorted(found, key=_later)
     torn = {(s.host, s.group, s.order, name) for s in ordered for name in s.failed}
     return [_without(s, {n for n in s.services if (s.host, s.group, s.order, n) in torn}) for s in ordered]
 
@@ -102,7 +102,12 @@ def _without(snapshot: Snapshot, names: set[str]) -> Snapshot:
 
 def newest(found: Iterable[Snapshot]) -> Snapshot | None:
     """The last by (epoch, seq); of one tick the later run."""
-    return max(found, key=lambda snapshot: (snapshot.order, snapshot.time), default=None)
+    return max(found, key=_later, default=None)
+
+
+def _later(snapshot: Snapshot) -> tuple[tuple[int, int], float, int, str]:
+    # Runs of one tick have the same time; the one that names more as failed is the later.
+    return snapshot.order, snapshot.time, len(snapshot.failed), snapshot.id
 
 
 def choose(

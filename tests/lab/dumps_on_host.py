@@ -305,11 +305,11 @@ def shape(name: str) -> Any:
         "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'blog';"
         "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS"
     )
-    return [sql("SHOW TABLES", "blog"), sql(objects), sql(f"SHOW DATABASES {ours}")]
+    return sql(f"SHOW TABLES; {objects}; SHOW DATABASES {ours}", "blog")
 
 
-def on_cut_short(name: str, before: bool) -> Any:
-    """Every command of a swap and of an undo is the last one once; then the restore is finished, or undone."""
+def on_cut_short(name: str, what: str, before: bool) -> Any:
+    """Each command of a swap (or of its undo) is once the last one; then the restore is finished, or undone."""
     database, (one,) = BASES[name], dump(name)
     facts = one.facts()
     run = psql if name == "pg" else lambda text: sql(text, "blog")
@@ -319,26 +319,26 @@ def on_cut_short(name: str, before: bool) -> Any:
     kinds.swap(database, facts, "cut")
     swapped = shape(name)
     kinds.undo(database, facts, "cut")
-    bad, cuts = [] if shape(name) == live else ["undo"], 0
-    for first, second, wanted in (("swap", "swap", swapped), ("swap", "undo", live), ("undo", "undo", live)):
-        more, at = True, 0
-        while more and at < 80:
-            at += 1
-            load(name, one)
-            if first == "undo":
-                kinds.swap(database, facts, "cut")
-            more = False
-            try:
-                with cutting(at, before):
-                    getattr(kinds, first)(database, facts, "cut")
-            except Cut:
-                more, cuts = True, cuts + 1
-            getattr(kinds, second)(database, facts, "cut")
-            if shape(name) != wanted:
-                bad.append([first, second, at, shape(name), wanted])
+    bad, at, more = [] if shape(name) == live else ["undo"], 0, True
+    while more and at < 80:
+        at += 1
+        then = "undo" if what == "undo" or (at % 2 == 0) == before else "swap"
+        load(name, one)
+        if what == "undo":
+            kinds.swap(database, facts, "cut")
+        more = False
+        try:
+            with cutting(at, before):
+                getattr(kinds, what)(database, facts, "cut")
+        except Cut:
+            more = True
+        getattr(kinds, then)(database, facts, "cut")
+        if shape(name) != (live if then == "undo" else swapped):
+            bad.append([what, then, at, shape(name)])
+        if then == "swap":
             kinds.undo(database, facts, "cut")
     run("DROP TABLE live")
-    return {"bad": bad[:3], "cuts": cuts}
+    return {"bad": bad[:3], "cuts": at - 1}
 
 
 @contextlib.contextmanager
@@ -379,11 +379,15 @@ def on_other_server(password: str) -> Any:
         kinds.load(ROOT, maria, other.facts(), path_of(other), "", 60)
         kinds.undo(maria, other.facts(), "t")
     psql("ALTER ROLE grp LOGIN", service="pg2")
-    client = ["psql", "-h", "127.0.0.1", "-d", "cloud", "-Atc"]
+    client = ["psql", "-h", "127.0.0.1", "-Atc"]
     secrets = (password, "pg-secret-1", "root-secret-1", "own'secret", "SCRAM-SHA-256$")
     return {
-        "login": inside("pg2", ["env", "PGPASSWORD=reader-secret", *client, "SELECT 1", "-U", "reader"]),
-        "changed": inside("pg2", ["env", f"PGPASSWORD={password}", *client, "SELECT 2", "-U", "grp"]),
+        "login": inside(
+            "pg2", ["env", "PGPASSWORD=reader-secret", *client, "SELECT 1", "-U", "reader", "cloud"]
+        ),
+        "changed": inside(
+            "pg2", ["env", f"PGPASSWORD={password}", *client, "SELECT 2", "-U", "grp", "postgres"]
+        ),
         "again": again,
         "member": psql("SELECT pg_has_role('reader', 'grp', 'member')", service="pg2"),
         "rows": psql("SELECT count(*) FROM a", service="pg2"),

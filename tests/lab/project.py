@@ -108,12 +108,12 @@ class Project:
         """One unattended converge of the primary."""
         return self.pyinfra("-y", "--limit", "lemongrab", *flags)
 
-    def verb(self, *words: str) -> Outcome:
+    def verb(self, *words: str, environment: dict[str, str] | None = None) -> Outcome:
         """A verb of ours, as typed; ``reports`` is filled for ``--json``."""
         process = subprocess.run(
             [sys.executable, "-m", "understudy.cli", *words],
             cwd=self.path,
-            env=self.environment(),
+            env={**self.environment(), **(environment or {})},
             text=True,
             capture_output=True,
             timeout=1200,

@@ -413,7 +413,7 @@ def test_a_run_that_takes_too_long_ends_and_says_so(world: JobsWorld) -> None:
 
 @pytest.mark.parametrize("moved", [0, 1, 60, 101, 107])
 def test_killed_at_any_moment_and_run_again_is_whole(world: JobsWorld, moved: int) -> None:
-    """Killed once so many files were in the history. Nothing is lost: each old version is at the destination or in the history, and the next run completes."""
+    """Killed once so many files were in the history: each old version is at the destination or there, and a run heals."""
     world.declare("old-backups", to=world.jobs["old-backups"]["to"], max_delete=500)
     world.fill_many(120)
     world.good()

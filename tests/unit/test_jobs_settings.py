@@ -25,9 +25,7 @@ from understudy.protection.policy import Policy
 from understudy.settings import settings_of
 
 OFFSITE = {"url": "s3:https://s3.example/bucket", "tamper": "versions"}
-REMOTES = {
-    "b2": {"type": "s3", "provider": "Other", "endpoint": "https://s3.example", "no_check_bucket": True}
-}
+REMOTES = {"b2": {"type": "s3", "provider": "Other", "endpoint": "https://s3.example"}}
 FILES = {
     "source": "/mnt/ssd/backups",
     "to": "b2:lemongrab-backups/files",

@@ -79,6 +79,8 @@ def packages(policy: Policy) -> list[str]:
     remote = {repository.scheme for repository in policy.repositories.values()}
     if remote & {"sftp", "rclone"}:
         needed.append("openssh-client")
+    if any(repository.copy_from for repository in policy.repositories.values()):
+        needed.append("rclone")  # the way to a second S3 account in one call
     return list(dict.fromkeys([*needed, *copying.packages(policy)]))
 
 

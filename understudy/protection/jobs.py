@@ -260,7 +260,9 @@ def config(policy: Policy, values: Mapping[str, str]) -> str:
 
 
 def _section(name: str, remote: RemoteSettings, values: Mapping[str, str]) -> str:
-    options = {"type": remote.type, **remote.options()}
+    # A host's key may not make buckets, and a misspelt name must be an error.
+    given = {"no_check_bucket": "true"} if remote.type == "s3" else {}
+    options = {"type": remote.type, **given, **remote.options()}
     for option in remote.secrets():
         secret = f"{start(name)}_{option.upper()}"
         if secret in values:
