@@ -37,18 +37,17 @@ class Docker:
         }
 
     def containers(self) -> list[dict[str, Any]]:
-        """All containers, running or not."""
+        """All containers, running or not, except a drill's."""
         ids = _docker("ps", "--all", "--quiet", "--no-trunc").split() if self.installed else []
-        return [_container(facts) for facts in _inspect(ids)]
+        found = [_container(facts) for facts in _inspect(ids)]
+        return [container for container in found if not _of_a_drill(container)]
 
     def volumes(self) -> list[dict[str, Any]]:
         """All volumes: {"name", "labels", "project"}."""
         if not self.installed:
             return []
-        return [
-            _volume(json.loads(line))
-            for line in _docker("volume", "ls", "--format", "{{json .}}").splitlines()
-        ]
+        lines = _docker("volume", "ls", "--format", "{{json .}}").splitlines()
+        return [volume for line in lines if not _of_a_drill(volume := _volume(json.loads(line)))]
 
     def images(self) -> dict[str, str]:
         """Every image reference that is present (name:tag and name@digest) and its image id."""
@@ -57,6 +56,11 @@ class Docker:
         form = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}"
         lines = _docker("image", "ls", "--no-trunc", "--digests", "--format", form).splitlines()
         return {ref: row[3] for row in (line.split("\t") for line in lines) for ref in _refs(row)}
+
+
+def _of_a_drill(thing: dict[str, Any]) -> bool:
+    """A scratch copy is nobody's stack: it is gone in a minute (agent/scratch/model.py)."""
+    return str(thing.get("project") or "").startswith("understudy-drill-")
 
 
 def _docker(*arguments: str) -> str:

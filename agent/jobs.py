@@ -119,9 +119,11 @@ def _copy(work: Work, tool: Tool, look: Look, before: Memory, most: int) -> dict
     done = tool.copy(now, most)
     good = Memory(look.files, at, before.stamps)
     memory.save(root, job.name, good)
-    old = expired(tool.kept(list(good.stamps)), at, job.keep_days)
+    kept = tool.kept(list(good.stamps))
+    old = expired(kept, at, job.keep_days)
     tool.forget(old)
-    memory.save(root, job.name, replace(good, stamps=tuple(name for name in good.stamps if name not in old)))
+    stamps = tuple(name for name in good.stamps if name in kept and name not in old)
+    memory.save(root, job.name, replace(good, stamps=stamps))
     return {
         "files": look.files,
         "bytes": look.bytes,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import lock
+from . import lock, scratch
 from .backup import LOCK
 from .data import owed
 from .disk import Disk
@@ -24,17 +24,28 @@ __all__ = ["run"]
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb. While a tick or restore runs, nothing is owed yet: it does it itself."""
+    scratch.cleanup(root)
     if not any(owed.debts(root)) and not journal.names(root):
         return {"lifted": [], "failed": [], "restores": []}
-    lifted, failed = [], []
     with lock.exclusive(root, LOCK, "lift", float(request.get("lock_wait", 5)), say):
-        for debt in list(owed.debts(root)):
-            try:
-                owed.pay(Disk(root), debt)
-                lifted.append(debt["service"])
-            except AgentError as error:
-                failed.append(error.sentence)
+        # Restores first: a service with a half-exchanged tree must not be started by an older debt.
         restores = journal.resume(root)
+        lifted, failed = _pay(root, set(journal.names(root)))
     failed += [report["error"] for report in restores if report["error"]]
     reply: dict[str, Any] = {"lifted": lifted, "failed": failed, "restores": restores}
     return {**reply, "error": failed[0], "kind": "owed"} if failed else reply
+
+
+def _pay(root: Root, still_open: set[str]) -> tuple[list[str], list[str]]:
+    """(services started, sentences of those that could not be)."""
+    lifted, failed = [], []
+    for debt in list(owed.debts(root)):
+        if debt["service"] in still_open:
+            failed.append(f"{debt['service']} is not started: its restore is unfinished")
+            continue
+        try:
+            owed.pay(Disk(root), debt)
+            lifted.append(debt["service"])
+        except AgentError as error:
+            failed.append(error.sentence)
+    return lifted, failed

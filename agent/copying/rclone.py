@@ -86,6 +86,12 @@ def removing(work: Work, config: str, now: str, names: str) -> list[str]:
     ]  # fmt: skip
 
 
+def emptying(config: str, place: str, bucket: bool) -> list[list[str]]:
+    """The commands that remove a history. Not ``purge``: that removes the older versions of a bucket, too."""
+    files = [*base(config), "delete", "--rmdirs", place]
+    return [files] if bucket else [files, [*base(config), "rmdir", place]]
+
+
 def _talking() -> list[str]:
     return ["--use-json-log", "--verbose", "--stats=1m", "--stats-log-level=NOTICE"]
 
@@ -223,9 +229,10 @@ class Rclone:
         """See Tool."""
         for name in stamps:
             place = f"{history(self.job.to, self.job.name)}/{name}/"
-            ended = process.run([*base(self.config), "purge", place], self.work.left())
-            if ended.code not in (0, NOT_FOUND):
-                raise self._failed(f"could not remove the expired {place}", ended.err.splitlines())
+            for argv in emptying(self.config, place, self.job.fast_list):
+                ended = process.run(argv, self.work.left())
+                if ended.code not in (0, NOT_FOUND):
+                    raise self._failed(f"could not remove the expired {place}", ended.err.splitlines())
 
     def _sizes(self, place: str) -> dict[str, int]:
         fast = self.job.fast_list and place != "."

@@ -1,7 +1,8 @@
 """The seam to rsync: media to another host's disk over SSH, with a key that may only write (docs/jobs.md).
 
 The receiver's forced command (``rrsync -wo FOLDER``) lets nothing be read, so the marker is asked for by a dry run
-that would create it, and expired histories are removed by name.
+that would create it, and expired histories are removed by name. The destination is always ``/``, which is FOLDER:
+older receivers take --backup-dir relative to the destination, newer ones (3.5) relative to FOLDER; measured.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ def base(transport: str) -> list[str]:
 def sending(work: Work, transport: str, now: str, most: int, dry: bool = False) -> list[str]:
     """The folder's content to the destination; replaced and gone files move into the history ``now``.
 
-    A dry run has no limit: it counts.
+    A dry run has no limit, for it counts, and no history: newer receivers make its folder even then.
     """
     job = work.job
-    removal = ["--delete-after", *([] if dry else [f"--max-delete={most}"])] if job.mode == "sync" else []
+    removal = ["--delete-after"] if job.mode == "sync" else []
+    kept = ["--dry-run"] if dry else ["--backup", f"--backup-dir={HISTORY}/{job.name}/{now}"]
     return [
         *base(transport), "-aHAX", "--numeric-ids", f"--partial-dir={PARTIAL}", "--itemize-changes", "--stats",
-        "--no-human-readable", *(["--dry-run"] if dry else []), *removal, "--backup",
-        f"--backup-dir={HISTORY}/{job.name}/{now}", f"--exclude=/{MARKER}", f"--exclude=/{HISTORY}/",
+        "--no-human-readable", *removal, *([f"--max-delete={most}"] if removal and not dry else []), *kept,
+        f"--exclude=/{MARKER}", f"--exclude=/{HISTORY}/", f"--exclude={PARTIAL}/",
         *(f"--exclude={pattern}" for pattern in job.exclude), *([f"--bwlimit={job.limit}"] if job.limit else []),
         "./", target(job.to),
     ]  # fmt: skip

@@ -180,7 +180,7 @@ class Tier:
 class CopyJob:
     """A folder that is copied elsewhere by timer (docs/jobs.md). ``tool`` is rclone or rsync, ``mode`` sync or copy.
 
-    ``to`` is ``REMOTE:PATH`` or ``user@host:/path``; ``local``: it is a folder of this host. ``marker``: a marker file
+    ``to`` is ``REMOTE:PATH`` or ``user@host:/``; ``local``: it is a folder of this host. ``marker``: a marker file
     must stand at its root. ``limit`` as both tools write it ("4M"), "" for none; ``timeout`` in seconds.
     ``credentials`` maps config, ssh_key, known_hosts to credential files.
     """

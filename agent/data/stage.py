@@ -143,10 +143,14 @@ def _clear(target: str) -> None:
     os.rmdir(target) if os.path.isdir(target) else os.unlink(target)
 
 
+# What a restore sets aside lies inside a mount that is a mount point itself (agent/putback).
+OURS = ("**/.understudy-old-*", "**/.understudy-restore*")
+
+
 def excludes(root: Root, service: Service) -> list[str]:
     """Lines of restic's exclude file for a service, anchored at its stage."""
     base = patterns.escaped(root.at(f"{folder(service.group, service.name)}/data"))
-    lines = [f"{base}/{pattern}" for pattern in excluded(service)]
+    lines = [f"{base}/{pattern}" for pattern in (*OURS, *excluded(service))]
     kept = [f"!{base}/{pattern}" for pattern in _kept(service)]
     return [patterns.line(text) for text in (*lines, *kept)]
 

@@ -363,12 +363,14 @@ def _exchange(
 ) -> None:
     name = facts["extra"]["database"]
     new, old = new_name(name), old_name(name)
-    _create(database, where, facts, [name, old], clock)
+    _create(database, where, facts, [name], clock)
     found = _objects(database, where, name, clock.left)
     values = {"token": token, "done": "no"}
     if "old" not in now.values["new"]:
         values["old"] = _script(database, where, name, found, clock.left)
     _ask(database, where, sql.mark(new, **values), clock.left)
+    # After the mark, by which an undo knows that this is ours.
+    _create(database, where, facts, [old], clock)
     _drop_objects(database, where, name, found, clock.left)
     _move(database, where, [(name, old), (new, name)], (new, old), clock)
 

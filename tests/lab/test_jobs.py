@@ -21,9 +21,9 @@ BASE = "/srv/jobs-test"
 SECRETS = f"{BASE}/etc/understudy/secrets/backup"
 SOURCE = f"{BASE}/mnt/ssd/media"
 DISK = "/srv/jobs-disk"
-FAR = f"{DISK}/media"
+FAR = DISK + "/media"
 HISTORY = f"{FAR}/.history/media"
-RECEIVED = f'restrict,command="/usr/bin/rrsync -wo {DISK}"'
+RECEIVED = f'restrict,command="/usr/bin/rrsync -wo {FAR}"'
 JOB = {
     "source": "/mnt/ssd/media",
     "mounted": "/mnt/ssd",
@@ -51,7 +51,7 @@ class Pair:
 
     def declare(self, **changes: Any) -> None:
         """Write the sender's plan."""
-        self.job = {**JOB, "to": f"root@{self.receiver.ip}:/media", **changes}
+        self.job = {**JOB, "to": f"root@{self.receiver.ip}:/", **changes}
         plan = {
             "format": 1,
             "host": "x",
@@ -215,7 +215,7 @@ def test_a_mount_that_is_copied_cannot_be_unmounted_meanwhile(pair: Pair) -> Non
     pair.near(f"head -c 6000000 /dev/urandom >{SOURCE}/big")
     pair.declare(limit="1M")
     pair.near(f"{command('jobs-test-held', {})} >/dev/null 2>&1 & sleep 2")
-    wait_for(pair.receiver, f"ls -A {FAR}/.understudy-partial {FAR}/.big.* 2>/dev/null | grep -q .")
+    wait_for(pair.receiver, f"ls -A {FAR}/.big.* 2>/dev/null | grep -q .")
     assert pair.sender.run(f"umount {BASE}/mnt/ssd").returncode != 0
     assert "this host is busy" in pair.bad()
     wait_for(pair.sender, "! systemctl is-active -q jobs-test-held.service")
@@ -251,8 +251,8 @@ def test_the_key_can_read_nothing_and_reach_nothing_else(pair: Pair) -> None:
     ssh = f"ssh -i {SECRETS}/key -o UserKnownHostsFile={SECRETS}/known -o BatchMode=yes -F none"
     there = f"root@{pair.receiver.ip}"
     for words in (
-        f"rsync -e '{ssh}' {there}:/media/f1 /tmp/jobs-test-read",
-        f"rsync -e '{ssh}' {there}:/media/",
+        f"rsync -e '{ssh}' {there}:/f1 /tmp/jobs-test-read",
+        f"rsync -e '{ssh}' {there}:/",
         f"rsync -e '{ssh}' {SOURCE}/f1 {there}:/../../root/f1",
         f"{ssh} {there} cat {FAR}/f1",
         f"{ssh} -N -L 18099:127.0.0.1:22 -o ExitOnForwardFailure=yes {there} & sleep 1; "
@@ -282,6 +282,7 @@ def test_files_go_to_the_object_store_by_debians_rclone(lab: Lab, pair: Pair) ->
     """The host's key may write and hide, and not make buckets nor remove versions."""
     key, job = lab.store.keys.s3["lemongrab"], "old-backups"
     lab.store.reset()
+    lab.store.empty()
     lines = [
         "[b2]",
         "type = s3",

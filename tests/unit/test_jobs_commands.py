@@ -48,6 +48,12 @@ def test_a_list_asks_for_no_single_file() -> None:
     ]  # fmt: skip
 
 
+def test_an_expired_history_is_hidden_not_purged_with_its_versions() -> None:
+    place = f"b2:bucket/.history/old/{NOW}/"
+    assert rclone.emptying("/run/c", place, True) == [[*BASE, "delete", "--rmdirs", place]]
+    assert rclone.emptying("/run/c", place, False)[1] == [*BASE, "rmdir", place]
+
+
 @pytest.mark.parametrize(
     ("to", "found"),
     [
@@ -82,6 +88,7 @@ def test_the_reason_names_the_file_and_counts_the_rest() -> None:
     assert rclone.why([]) == "no words"
 
 
+BACKUP = ["--backup", f"--backup-dir=.history/media/{NOW}"]
 SSH = (
     "ssh -F none -i /run/k -p 2222 -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes "
     "-o UserKnownHostsFile=/run/h -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=10"
@@ -95,27 +102,24 @@ def test_the_transport_asks_nothing_and_trusts_one_key() -> None:
 @pytest.mark.parametrize(
     ("mode", "dry", "differs"),
     [
-        ("sync", False, ["--delete-after", "--max-delete=50"]),
-        ("sync", True, ["--dry-run", "--delete-after"]),
-        ("copy", False, []),
+        ("sync", False, ["--delete-after", "--max-delete=50", *BACKUP]),
+        ("sync", True, ["--delete-after", "--dry-run"]),
+        ("copy", False, BACKUP),
     ],
 )
 def test_rsync_keeps_owners_links_and_what_it_replaces(mode: str, dry: bool, differs: list[str]) -> None:
-    job = work(
-        name="media", to="mirror@finn:/media", mode=mode, exclude=("/cache/",), limit="4M", tool="rsync"
-    )
+    job = work(name="media", to="mirror@finn:/", mode=mode, exclude=("/cache/",), limit="4M", tool="rsync")
     assert rsync.sending(job, SSH, NOW, 50, dry) == [
         "rsync", "--timeout=600", "-e", SSH, "-aHAX", "--numeric-ids", "--partial-dir=.understudy-partial",
-        "--itemize-changes", "--stats", "--no-human-readable", *differs, "--backup",
-        f"--backup-dir=.history/media/{NOW}", "--exclude=/.understudy-mount", "--exclude=/.history/",
-        "--exclude=/cache/", "--bwlimit=4M", "./", "mirror@finn:/media/",
+        "--itemize-changes", "--stats", "--no-human-readable", *differs,
+        "--exclude=/.understudy-mount", "--exclude=/.history/", "--exclude=.understudy-partial/", "--exclude=/cache/", "--bwlimit=4M", "./", "mirror@finn:/",
     ]  # fmt: skip
 
 
 def test_expired_histories_are_removed_by_name_through_a_key_that_may_only_write() -> None:
-    assert rsync.forgetting(SSH, "mirror@finn:/media", "media", [NOW]) == [
+    assert rsync.forgetting(SSH, "mirror@finn:/", "media", [NOW]) == [
         "rsync", "--timeout=600", "-e", SSH, "--recursive", "--mkpath", "--delete", f"--include=/{NOW}/",
-        f"--include=/{NOW}/**", "--exclude=*", "./", "mirror@finn:/media/.history/media/",
+        f"--include=/{NOW}/**", "--exclude=*", "./", "mirror@finn:/.history/media/",
     ]  # fmt: skip
 
 

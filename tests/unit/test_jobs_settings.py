@@ -34,7 +34,7 @@ FILES = {
 }
 MEDIA = {
     "source": "/mnt/ssd/media",
-    "to": "mirror@finn:/media",
+    "to": "mirror@finn:/",
     "tool": "rsync",
     "at": "Sun 04:30",
     "limit": "4M",
@@ -171,7 +171,12 @@ def test_a_remote_that_wraps_another_brings_it_along() -> None:
         ({"to": "b2:bucket/.history/files"}, "no .history"),
         ({"to": "b2:bucket/a/../b"}, "no .., no //"),
         ({"to": "gone:bucket/files"}, "no remote is called 'gone'; backup.remotes has: b2"),
-        ({"to": "mirror@finn:media", "tool": "rsync"}, "not user@host:/path"),
+        ({"to": "mirror@finn:media", "tool": "rsync"}, "not user@host:/ "),
+        ({"to": "mirror@finn:/media", "tool": "rsync"}, "not user@host:/ "),
+        (
+            {"to": "mirror@finn:/", "tool": "rsync", "marker": False},
+            "never writes to a folder without its marker",
+        ),
         ({"source": "relative"}, "not a plain absolute path"),
         ({"source": "/mnt/../etc", "mounted": ""}, "not a plain absolute path"),
         ({"mounted": "/mnt/usb"}, "is not below mounted /mnt/usb"),

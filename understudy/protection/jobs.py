@@ -42,7 +42,7 @@ NEVER_PLAIN = {name for names in SECRETS.values() for name in names} | {
 _NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 _DAY = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _AT = re.compile(rf"^({_DAY}(,{_DAY})* )?([01]\d|2[0-3]):[0-5]\d$")
-_ACCOUNT = re.compile(r"^([a-z_][a-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:/")
+_ACCOUNT = re.compile(r"^([a-z_][a-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:/$")
 
 
 class RemoteSettings(BaseModel):
@@ -139,7 +139,11 @@ class JobSettings(BaseModel):
             raise ValueError(f"source {self.source} is not below mounted {self.mounted}")
         if self.tool == "rsync":
             if not _ACCOUNT.match(self.to):
-                raise ValueError(f"{self.to!r} is not user@host:/path, which rsync needs")
+                raise ValueError(
+                    f"{self.to!r} is not user@host:/ (the folder is named at the receiver, beside the key)"
+                )
+            if self.marker is False:
+                raise ValueError("rsync never writes to a folder without its marker")
         elif ":" not in self.to:
             raise ValueError(f"{self.to!r} is not REMOTE:PATH, which rclone needs")
         parts = self.path.split("/")
@@ -213,7 +217,7 @@ def _apart(jobs: Mapping[str, JobSettings]) -> None:
         for other in names[index + 1 :]:
             one, two = jobs[name], jobs[other]
             paths = one.path.strip("/"), two.path.strip("/")
-            same = one.remote == two.remote and one.tool == two.tool
+            same = one.remote == two.remote and one.tool == two.tool == "rclone"
             if same and (_within(*paths) or _within(*reversed(paths))):
                 raise ValueError(f"jobs {name} and {other}: {one.to} and {two.to} overlap")
 
@@ -298,7 +302,7 @@ def _entry(policy: Policy, name: str, job: JobSettings) -> dict[str, Any]:
     values["port"] = job.ssh_port
     if job.tool == "rsync":
         keys = {"ssh_key": f"job-{name}-ssh-key", "known_hosts": f"job-{name}-known-hosts"}
-        return {**values, "marker": job.marker is not False, "credentials": keys}
+        return {**values, "marker": True, "credentials": keys}
     kind = policy.remotes[job.remote].type
     local = kind == "local"
     return {

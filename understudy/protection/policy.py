@@ -116,6 +116,7 @@ class Policy(_Model):
         default="02:00-05:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
     )
     first_backup_limit_gib: float = 10.0
+    drill_budget_gib: float = 20.0
     shrink_percent: int = Field(default=20, ge=1, le=100)
     restic: str | None = None
     jobs: dict[str, copying.JobSettings] = {}
