@@ -2,7 +2,8 @@
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit lab-test plan converge retire lab-up lab-down lab-list bootstrap lock wheel clean
+VERBS := update backup restore status repo-check repo-prune
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire lab-up lab-down lab-list bootstrap lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,24 @@ converge: bootstrap ## Bring the hosts to what the description says (ARGS="...")
 
 retire: bootstrap ## Take a service away, keep its data (ARGS="SERVICE")
 	@$(UNDERSTUDY) retire $(ARGS)
+
+update: bootstrap ## Bring one service to its declared version, back if it does not serve (ARGS="SERVICE")
+	@$(UNDERSTUDY) update $(ARGS)
+
+backup: bootstrap ## Back up now (ARGS="[SERVICE...]")
+	@$(UNDERSTUDY) backup $(ARGS)
+
+restore: bootstrap ## Bring data back (ARGS="SERVICE --dry-run")
+	@$(UNDERSTUDY) restore $(ARGS)
+
+status: bootstrap ## How well everything is kept; fails when anything is overdue
+	@$(UNDERSTUDY) status $(ARGS)
+
+repo-check: bootstrap ## Freshness and upkeep, judged from the repositories alone
+	@$(UNDERSTUDY) repo check $(ARGS)
+
+repo-prune: bootstrap ## Forget what no rule keeps, with your key
+	@$(UNDERSTUDY) repo prune $(ARGS)
 
 lab-up: bootstrap ## Stage the practice world
 	@$(UNDERSTUDY) lab up

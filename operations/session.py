@@ -26,6 +26,7 @@ from .. import compare, hostside, render
 from ..desired import Desired
 from ..errors import BadInput, Refused, UnderstudyError
 from ..preflight import Allowances
+from ..protection.files import PLAN
 
 P = ParamSpec("P")
 Commands = Generator[PyinfraCommand, None, None]
@@ -62,7 +63,7 @@ class Session:
         """The differences between the survey and the desired state."""
         if self._changes is None:
             found = compare.changes(self.desired, self.survey())
-            self._changes = found.of(self.only) if self.only else found
+            self._changes = found.of(self.only, (PLAN,)) if self.only else found
         return self._changes
 
     def forget(self) -> None:

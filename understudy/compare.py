@@ -6,7 +6,7 @@ read is ``{"unreadable": reason}`` and never counts as empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,10 +58,10 @@ class HostChanges:
         own = (len(self.packages), len(self.users), len(self.files), len(self.units))
         return sum(own) + len(self.stacks) + len(self.reactions)
 
-    def of(self, service: str) -> HostChanges:
-        """The part that is one service's: its files, its stack, its reactions."""
+    def of(self, service: str, also: Collection[str] = ()) -> HostChanges:
+        """The part that is one service's: its files, its stack, its reactions; and these paths of the host's own."""
         return HostChanges(
-            files=[change for change in self.files if change.service == service],
+            files=[change for change in self.files if change.service == service or change.path in also],
             stacks=[change for change in self.stacks if change.service == service],
             reactions=[reaction for reaction in self.reactions if service_of(reaction) == service],
         )

@@ -28,12 +28,14 @@ __all__ = [
     "Rclone",
     "base",
     "copying",
+    "emptying",
     "filters",
     "folder",
     "gone",
     "heard",
     "history",
     "in_the_way",
+    "listing",
     "sizes",
     "why",
 ]
@@ -84,6 +86,12 @@ def removing(work: Work, config: str, now: str, names: str) -> list[str]:
         *base(config), "move", *_talking(), "--transfers=4", "--no-traverse", f"--files-from-raw={names}",
         folder(job.to), f"{history(job.to, job.name)}/{now}/",
     ]  # fmt: skip
+
+
+def listing_history(config: str, place: str, bucket: bool) -> list[str]:
+    """Of a bucket its files: some stores go on listing a folder whose files have gone."""
+    which = ["--recursive", "--files-only", "--fast-list"] if bucket else ["--dirs-only", "--max-depth=1"]
+    return [*base(config), "lsf", *which, place]
 
 
 def emptying(config: str, place: str, bucket: bool) -> list[list[str]]:
@@ -216,14 +224,9 @@ class Rclone:
 
     def kept(self, known: list[str]) -> list[str]:
         """See Tool: the store itself knows."""
-        argv = [
-            *base(self.config),
-            "lsf",
-            "--dirs-only",
-            "--max-depth=1",
-            f"{history(self.job.to, self.job.name)}/",
-        ]
-        return [line.rstrip("/") for line in self._list(argv).out.splitlines()]
+        place = f"{history(self.job.to, self.job.name)}/"
+        lines = self._list(listing_history(self.config, place, self.job.fast_list)).out.splitlines()
+        return sorted({line.split("/", 1)[0] for line in lines})
 
     def forget(self, stamps: list[str]) -> None:
         """See Tool."""

@@ -8,7 +8,9 @@ A restore of one database, each step idempotent, so that a killed one is finishe
     undo     servers: back to what was there before ``token``'s swap; DB__new goes
     discard_old   servers: DB__old goes, for good
 
-The table of states stands in postgres.py and mariadb.py. For SQLite and Redis swap, undo and discard_old do nothing.
+Beside a server's dumps lies a file of its roles or users (``extra["globals"]``): ``load`` creates those that the
+server lacks, with their stored hashes. The tables of states stand in postgres.py and mariadb.py. For SQLite and Redis
+swap, undo and discard_old do nothing.
 """
 
 from __future__ import annotations

@@ -224,3 +224,47 @@ def test_a_power_cut_during_a_restore_leaves_the_old_or_the_new_data_whole(
     outcome = restore(project, "vaultwarden")
     assert outcome.code == 0, outcome.output
     assert rows(host, "vaultwarden")["count"] == old
+
+
+@pytest.fixture
+def versions(project: Project, host: LabHost) -> Iterator[None]:
+    """Two newer versions of Vaultwarden on the host: 1.37.3 does not serve, 1.37.4 does."""
+    broken = (
+        'FROM vaultwarden/server:1.37.2\\nENTRYPOINT ["/bin/sh","-c","echo the migration failed; exit 3"]\\n'
+    )
+    host.run(
+        f"printf '{broken}' >/tmp/D && docker build -q -t vaultwarden/server:1.37.3 -f /tmp/D /tmp"
+        " && docker tag vaultwarden/server:1.37.2 vaultwarden/server:1.37.4",
+        check=True,
+    )
+    yield
+    project.restore()
+    host.run("docker image rm -f vaultwarden/server:1.37.3", check=True)
+    outcome = project.converge("--data", "downgrade=vaultwarden")
+    assert outcome.code == 0, outcome.output
+
+
+def running_image(host: LabHost) -> str:
+    return host.output(
+        "docker inspect vaultwarden-vaultwarden-1 --format '{{.Config.Image}} {{.State.Health.Status}}'"
+    )
+
+
+def test_an_update_that_does_not_serve_is_put_back_with_its_data_and_one_that_does_stays(
+    project: Project, host: LabHost, kept: Outcome, versions: None
+) -> None:
+    call(host, "vaultwarden", *COMMIT)
+    before = rows(host, "vaultwarden")
+    project.edit("vaultwarden/compose.yaml", "server:1.37.2", "server:1.37.3")
+    failed = project.verb("update", "vaultwarden", *LAB)
+    assert failed.code == 1, failed.output
+    assert "put back to the images and the data of before" in failed.output
+    assert "the migration failed" in failed.output
+    assert running_image(host) == "vaultwarden/server:1.37.2 healthy"
+    assert rows(host, "vaultwarden") == before
+    project.edit("vaultwarden/compose.yaml", "server:1.37.3", "server:1.37.4")
+    done = project.verb("update", "vaultwarden", *LAB)
+    assert done.code == 0, done.output
+    assert running_image(host) == "vaultwarden/server:1.37.4 healthy"
+    assert rows(host, "vaultwarden") == before
+    assert host.output("ls /var/lib/understudy/update") == ""

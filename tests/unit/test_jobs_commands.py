@@ -112,7 +112,8 @@ def test_rsync_keeps_owners_links_and_what_it_replaces(mode: str, dry: bool, dif
     assert rsync.sending(job, SSH, NOW, 50, dry) == [
         "rsync", "--timeout=600", "-e", SSH, "-aHAX", "--numeric-ids", "--partial-dir=.understudy-partial",
         "--itemize-changes", "--stats", "--no-human-readable", *differs,
-        "--exclude=/.understudy-mount", "--exclude=/.history/", "--exclude=.understudy-partial/", "--exclude=/cache/", "--bwlimit=4M", "./", "mirror@finn:/",
+        "--exclude=/.understudy-mount", "--exclude=/.history/", "--exclude=.understudy-partial/",
+        "--exclude=/cache/", "--bwlimit=4M", "./", "mirror@finn:/",
     ]  # fmt: skip
 
 
