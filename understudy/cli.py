@@ -128,6 +128,7 @@ def retire(
 
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
+app.command()(cli_data.jobs)
 app.command()(cli_status.status)
 app.command()(cli_repo.snapshots)
 app.command()(cli_repo.mount)

@@ -78,6 +78,30 @@ def backup(
     )
 
 
+def jobs(
+    names: Annotated[list[str] | None, typer.Argument(help="Jobs; all of them when none is named.")] = None,
+    inventory: Inventory = PROD,
+    limit: Limit = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be copied and deleted.")
+    ] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Go on although the source shrank a lot.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the rclone and rsync jobs now (docs/jobs.md)."""
+    announce("jobs", inventory, limit, as_json)
+    request = {"jobs": names or [], "dry_run": dry_run, "confirm": confirm}
+    result = ask("jobs", request, inventory, limit, quiet=as_json)
+    replies = [report for report in result.reports if "reply" in report]
+    if as_json:
+        print(json.dumps(result.reports))
+    else:
+        tables_data.show_jobs(Console(), replies)
+    finish(result, failed=any(not row["ok"] for r in replies for row in r["reply"]["jobs"]))
+
+
 def restore(
     services: Services = None,
     inventory: Inventory = PROD,

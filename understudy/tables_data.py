@@ -55,6 +55,19 @@ def show_backup(console: Console, reports: Iterable[Report]) -> None:
             console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
 
 
+def show_jobs(console: Console, reports: Iterable[Report]) -> None:
+    """One row a job."""
+    for report in reports:
+        table = Table("job", "result", "files", "bytes", "deleted", "time", box=None, pad_edge=False)
+        for row in report["reply"]["jobs"]:
+            result = "[green]ok[/green]" if row["ok"] else f"[red]{row['error']}[/red]"
+            count, deleted = str(row.get("files") or 0), str(row.get("deleted") or 0)
+            table.add_row(
+                row["job"], result, count, size(row.get("bytes")), deleted, span(row.get("seconds"))
+            )
+        console.print(table)
+
+
 def show_restore(console: Console, reports: Iterable[Report], dry_run: bool) -> None:
     """One block a service: the snapshot, its age, what is newer now, the time each phase took."""
     for report in reports:
