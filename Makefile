@@ -18,7 +18,7 @@ test: bootstrap ## Lint, types, unit tests, then the tests on real lab hosts
 lint: bootstrap ## Style and types
 	@scripts/test.sh lint
 
-unit: bootstrap ## Unit tests alone: seconds, no Docker
+unit: bootstrap ## Unit tests alone, no Docker
 	@scripts/test.sh unit
 
 lab-test: bootstrap ## The tests on real lab hosts alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,8 +15,9 @@ from rich.table import Table
 from . import cli_data, clock, owned, tables_data
 from .cli_data import PROD, Inventory, Json, Limit, ask, console, finish, moment
 from .errors import BadInput, Refused, UnderstudyError
+from .protection.secrets import prefix
 from .repository import freshness, listing, prune, retention, view
-from .repository.restic import AdminRepository, opened
+from .repository.restic import AdminRepository, ResticError, opened
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Repo = Annotated[str, typer.Option("--repo", help="Only this repository.")]
@@ -92,17 +94,41 @@ def init(
         for row in report["reply"]["repositories"]
     ]
     finish(result)
-    made = {(row["repository"], row["group"]) for row in rows if row["state"] == "made"}
-    for one, repository in chosen(inventory, limit, repo) if made else []:
-        if (repository.name, repository.group) in made:
-            _adopt(one, repository)
+    for one, repository in _reachable(inventory, limit, repo):
+        admit(one, repository)
     told(rows, as_json, lambda row: "made" if row["state"] == "made" else "was there already")
 
 
-def _adopt(one: owned.Owned, repository: AdminRepository) -> None:
-    """Mark a new repository as ours, so that pruning never meets somebody else's."""
+def _reachable(inventory: str, limit: str, repo: str) -> list[tuple[owned.Owned, AdminRepository]]:
+    """Like :func:`chosen`; nothing where all are the hosts' own disks."""
+    try:
+        return chosen(inventory, limit, repo)
+    except BadInput:
+        return []
+
+
+def admit(one: owned.Owned, repository: AdminRepository) -> None:
+    """Let the owner's password open what the host has made, and mark it as ours. Raises ResticError."""
+    host, _ = one.keys
+    theirs = replace(repository, password=host.get(f"{prefix(repository.name)}_PASSWORD", ""))
+    if theirs.password != repository.password and not _opens(repository):
+        with opened(theirs) as session:
+            session.add_password(repository.password)
     with opened(repository) as session:
-        listing.adopt(session)
+        found = listing.listed(session)
+        if not listing.ours(found) and not found.snapshots and not found.strangers:
+            listing.adopt(session)
+
+
+def _opens(repository: AdminRepository) -> bool:
+    try:
+        with opened(repository) as session:
+            session.run(["cat", "config"], 120)
+    except ResticError as error:
+        if error.kind == "password":
+            return False
+        raise
+    return True
 
 
 @app.command("check")

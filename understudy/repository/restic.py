@@ -238,6 +238,18 @@ class Session:
             raise self._error(arguments[0], result, timeout)
         return result
 
+    def add_password(self, password: str, timeout: float = 300) -> None:
+        """Let another password open the repository too. Raises ResticError."""
+        path = os.path.join(self.folder, "new-password")
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as stream:
+            stream.write(password)
+        try:
+            self.run(["key", "add", "--new-password-file", path], timeout, lock=True)
+        finally:
+            os.unlink(path)
+
     def json(self, arguments: Sequence[str], timeout: float) -> Any:
         """The one JSON value that a reading command prints. Raises ResticError, also when it is none."""
         result = self.run([*arguments[:1], "--json", *arguments[1:]], timeout)
