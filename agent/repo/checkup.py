@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,8 @@ from .snapshots import Snapshot
 
 __all__ = ["Checkup", "check", "services_hit"]
 
+EVERY = "*"
+UNSEARCHED = "(the damage could not be searched: take all of it for damaged)"
 # Other ids in such a line are of blobs, or of what the pack looks like now.
 _PACK = re.compile(r"^pack ([0-9a-f]{64})\b", re.MULTILINE)
 
@@ -55,11 +56,14 @@ def services_hit(repo: Repo, packs: list[str], timeout: float) -> dict[str, list
     """Service to paths (at most 20 each) that lie in these packs, in the newest snapshot of each service."""
     if not packs:
         return {}
-    with contextlib.suppress(AgentError):
+    try:
         among = latest_of_each(snapshots.listed(repo, timeout=timeout))
-        return _paths(_found(repo, packs, among, timeout), among)
-    # Where the store cannot even be searched, nothing can be said to be whole.
-    return {}
+    except AgentError:
+        return {EVERY: [UNSEARCHED]}
+    entries, searched = _found(repo, packs, among, timeout)
+    hit = _paths(entries, among)
+    # restic's search ends at the first pack whose own header is gone: then nothing can be said to be whole.
+    return hit if searched else {name: hit.get(name, [UNSEARCHED]) for name in among}
 
 
 def latest_of_each(found: list[Snapshot]) -> dict[str, Snapshot]:
@@ -67,14 +71,18 @@ def latest_of_each(found: list[Snapshot]) -> dict[str, Snapshot]:
     return {name: snapshot for snapshot in found for name in snapshot.services}
 
 
-def _found(repo: Repo, packs: list[str], among: dict[str, Snapshot], timeout: float) -> list[dict[str, Any]]:
+def _found(
+    repo: Repo, packs: list[str], among: dict[str, Snapshot], timeout: float
+) -> tuple[list[dict[str, Any]], bool]:
+    """(what restic found, whether it searched to the end)."""
+    searched = True
     ids = sorted({snapshot.id for snapshot in among.values()})
     try:
         result = restic.run(repo, commands.find_packs(packs, ids), timeout)
     except ResticError as error:
         # It complains about what it cannot read and still lists what it found.
-        result = error.result
-    return [entry for line in result.lines if isinstance(line, list) for entry in line]
+        result, searched = error.result, False
+    return [entry for line in result.lines if isinstance(line, list) for entry in line], searched
 
 
 def _paths(entries: list[dict[str, Any]], among: dict[str, Snapshot]) -> dict[str, list[str]]:
