@@ -13,7 +13,10 @@ ssh_connect_retries = 2
 backup = {
     "repositories": {
         # Backblaze B2 through its S3 address, as restic advises. The host's key may write and hide, not delete.
-        "offsite": {"url": "s3:https://s3.eu-central-003.backblazeb2.com/lemongrab-restic", "tamper": "versions"},
+        "offsite": {
+            "url": "s3:https://s3.eu-central-003.backblazeb2.com/lemongrab-restic",
+            "tamper": "versions",
+        },
         # rsync.net, append-only: its server starts rclone itself and accepts nothing else from this key.
         # "second": {"url": "rclone:lemongrab", "ssh": "USER@USER.rsync.net", "tamper": "append-only", "copy_from": "offsite"},
     },
