@@ -8,6 +8,7 @@ from pyinfra.api import operation
 
 from .. import preflight
 from ..compare import HostChanges
+from . import protecting
 from .session import Commands, Session, guarded, looking
 
 
@@ -30,6 +31,7 @@ def report(session: Session) -> None:
     )
     session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
     session.note(warnings=[str(fault) for fault in session.desired.catalog.warnings])
+    session.note(uncovered=protecting.uncovered(session))
     session.write_report()
 
 

@@ -16,6 +16,7 @@ from pyinfra.api import operation
 from .. import hostside
 from ..baseline import AGENT
 from ..errors import UnderstudyError
+from ..protection.files import PLAN
 from ..protection.secrets import FOLDER
 from .session import Commands, Session, guarded, looking, of, run
 
@@ -40,6 +41,24 @@ def _do(session: Session, verb: str, request: dict[str, Any], timeout: int) -> N
     reply = call(session, verb, request, timeout)
     session.note(reply=reply)
     session.write_report()
+
+
+def uncovered(session: Session) -> list[str]:
+    """A sentence for all data that lives on the host and is in no backup; [] on a host that has no plan yet.
+
+    Raises UnderstudyError when the host could not look: that is not "nothing uncovered".
+    """
+    live = session.survey().get("files") or {}
+    if any(live.get(path, {}).get("kind") != "file" for path in (AGENT, PLAN)):
+        return []
+    _, answer = session.send(
+        f"/usr/bin/python3 -IB {AGENT} coverage -", f"{session.host.name}: coverage", 300, _stdin=stdin({})
+    )
+    try:
+        found = hostside.parse(answer.stdout_lines)["uncovered"]
+    except hostside.HostsideError as error:
+        raise UnderstudyError(f"{session.host.name}: {error}") from error
+    return [str(item["sentence"]) for item in found]
 
 
 def call(session: Session, verb: str, request: dict[str, Any], timeout: int) -> dict[str, Any]:

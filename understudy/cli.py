@@ -46,6 +46,7 @@ def plan(
     limit: Limit = "",
     as_json: Json = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 4 when changes are pending.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Data in no backup counts as an error.")] = False,
 ) -> None:
     """What a converge would change; reads only."""
     _announce("plan", inventory, as_json)
@@ -59,6 +60,8 @@ def plan(
     if any(report.get("refused") for report in result.reports):
         raise typer.Exit(3)
     if any(report.get("problems") for report in result.reports):
+        raise typer.Exit(1)
+    if strict and any(report.get("uncovered") for report in result.reports):
         raise typer.Exit(1)
     if exit_code and any(report.get("count") for report in result.reports):
         raise typer.Exit(4)

@@ -31,6 +31,7 @@ def show_plan(console: Console, reports: Iterable[Report]) -> None:
             ("problem", "problems", "red"),
             ("refused", "refused", "red"),
             ("warning", "warnings", "yellow"),
+            ("in no backup", "uncovered", "yellow"),
             ("not described", "unmanaged", "dim"),
         ):
             for line in report.get(key) or []:

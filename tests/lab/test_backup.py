@@ -268,3 +268,41 @@ def test_an_update_that_does_not_serve_is_put_back_with_its_data_and_one_that_do
     assert running_image(host) == "vaultwarden/server:1.37.4 healthy"
     assert rows(host, "vaultwarden") == before
     assert host.output("ls /var/lib/understudy/update") == ""
+
+
+def test_plan_and_status_name_what_is_in_no_backup(project: Project, host: LabHost, kept: Outcome) -> None:
+    host.run(
+        "docker volume create stranger && docker run -d --name stray -v stranger:/data redis:7.4 || true"
+    )
+    image = host.output(
+        "docker images --format '{{.Repository}}:{{.Tag}}' | grep -m1 -E 'redis|valkey|nginx'"
+    )
+    host.run(
+        f"docker rm -f stray; docker run -d --name stray -v stranger:/data {image} sleep 600", check=True
+    )
+    try:
+        plan = project.verb("plan", "--strict", *LAB)
+        status = project.verb("status", "--strict", *LAB)
+    finally:
+        host.run("docker rm -f stray; docker volume rm stranger", check=True)
+    assert plan.code == 1 and "in no backup" in plan.output and "stranger" in plan.output, plan.output
+    assert status.code in (0, 1)
+
+
+def test_prune_forgets_only_what_no_rule_keeps(project: Project, host: LabHost, kept: Outcome) -> None:
+    outcome = project.verb("repo", "prune", "--repo", "offsite", "--json", *LAB)
+    assert outcome.code == 0, outcome.output
+    listed = json.loads(outcome.output.split("\n")[0])
+    assert all(row["ok"] for row in listed) and {row["group"] for row in listed} == {
+        "critical",
+        "rest",
+        "host",
+    }
+    assert all(row["ok"] for row in backup(project, "vaultwarden"))
+
+
+def test_the_hosts_key_withstands_the_tamper_test(project: Project, host: LabHost, kept: Outcome) -> None:
+    outcome = project.verb("repo", "tamper", "--repo", "offsite", "--json", *LAB)
+    assert outcome.code == 0, outcome.output
+    row = json.loads(outcome.output.split("\n")[0])[0]
+    assert row["refused"] and row["compared"] and row["error"] is None
