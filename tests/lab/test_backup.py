@@ -47,6 +47,8 @@ def kept(project: Project, host: LabHost) -> Outcome:
     for tier in ("critical", "important", "optional"):
         outcome = project.verb("backup", "--tier", tier, "--json", *LAB)
         assert outcome.code == 0, outcome.output
+    copied = project.verb("repo", "copy", *LAB)  # the second store has nothing yet, and status would say so
+    assert copied.code == 0, copied.output
     return outcome
 
 
