@@ -173,7 +173,7 @@ def prune_command(
     known = {one.name: _facts(one, inventory) for one, _ in pairs}
 
     def work(one: owned.Owned, repository: AdminRepository) -> dict[str, Any]:
-        keep = retention.Keep(**one.settings.backup.keep.model_dump())
+        keep = keep_of(one)
         say = None if as_json else (lambda line: console.print(f"  {line}", style="dim", markup=False))
         return prune.tidy(repository, known[one.name], keep=keep, dry_run=dry_run, most=most or None, say=say)
 
@@ -183,6 +183,12 @@ def prune_command(
         return f"{len(row['forgot'])} of {row['snapshots']} snapshots {verb}{alarms}"
 
     told(each(pairs, work), as_json, line)
+
+
+def keep_of(one: owned.Owned) -> retention.Keep:
+    """The host's own numbers."""
+    keep = one.settings.backup.keep
+    return retention.Keep(keep.hours, keep.hourly_days, keep.daily_days, keep.weekly_days)
 
 
 def _facts(one: owned.Owned, inventory: str) -> retention.Facts:
@@ -268,7 +274,10 @@ def tamper_command(
                 continue
             host, owner = one.keys
             theirs = admin.with_keys(name, settings, tamper.GROUP, host, admin=False)
-            ours = admin.with_keys(name, settings, tamper.GROUP, {**host, **owner}, admin=True)
+            # The host makes it, so its password opens it; what differs is the key to the store.
+            password = f"{prefix(name)}_PASSWORD"
+            keys = {**host, **owner, password: host.get(password, "")}
+            ours = admin.with_keys(name, settings, tamper.GROUP, keys, admin=True)
             rows += each([(one, ours)], partial(_attacked, theirs, settings.scheme))
     if not rows:
         raise Refused(
