@@ -43,13 +43,18 @@ def _do(session: Session, verb: str, request: dict[str, Any], timeout: int) -> N
     session.write_report()
 
 
+def installed(session: Session) -> bool:
+    """Whether the host has the agent and a plan already."""
+    live = session.survey().get("files") or {}
+    return all(live.get(path, {}).get("kind") == "file" for path in (AGENT, PLAN))
+
+
 def uncovered(session: Session) -> list[str]:
     """A sentence for all data that lives on the host and is in no backup; [] on a host that has no plan yet.
 
     Raises UnderstudyError when the host could not look: that is not "nothing uncovered".
     """
-    live = session.survey().get("files") or {}
-    if any(live.get(path, {}).get("kind") != "file" for path in (AGENT, PLAN)):
+    if not installed(session):
         return []
     _, answer = session.send(
         f"/usr/bin/python3 -IB {AGENT} coverage -", f"{session.host.name}: coverage", 300, _stdin=stdin({})

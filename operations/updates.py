@@ -7,7 +7,6 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import operation
 
-from ..baseline import AGENT
 from ..desired import Desired
 from ..errors import UnderstudyError
 from ..protection import files as protection
@@ -59,10 +58,7 @@ def image_changes(desired: Desired, survey: dict[str, Any]) -> dict[str, list[st
 
 def candidates(session: Session) -> list[str]:
     """Services with data whose image changes, on a host that backs up already and is to go on doing so."""
-    if protection.PLAN not in session.desired.tree.entries:
-        return []
-    live = session.survey().get("files") or {}
-    if any(live.get(path, {}).get("kind") != "file" for path in (protection.PLAN, AGENT)):
+    if protection.PLAN not in session.desired.tree.entries or not protecting.installed(session):
         return []
     kept = protection.kept_services(session.desired)
     return [name for name in image_changes(session.desired, session.survey()) if name in kept]
@@ -70,9 +66,9 @@ def candidates(session: Session) -> list[str]:
 
 def prepare(session: Session) -> None:
     """Ask the host for the snapshots. Raises UnderstudyError when one fails: then nothing has changed."""
-    changing = {change.path for change in session.changes().files}
+    written = [change for change in session.changes().files if change.action != "delete"]
     wanted = {
-        name: sorted(p for p in changing if session.desired.tree.entries.get(p) and _of(session, p) == name)
+        name: sorted(change.path for change in written if change.service == name)
         for name in candidates(session)
     }
     reply = protecting.call(session, "update", {"action": "prepare", "services": wanted}, 6 * protecting.HOUR)
@@ -82,10 +78,6 @@ def prepare(session: Session) -> None:
     if failed:
         raise UnderstudyError("\n".join([*failed, "No snapshot, no update: nothing was changed."]))
     session.record("snapshots", list(wanted))
-
-
-def _of(session: Session, path: str) -> str:
-    return session.desired.tree.entries[path].service
 
 
 def judge(session: Session) -> None:

@@ -38,6 +38,11 @@ def ask(
     return runner.run(inventory, str(runner.DEPLOYS / "protect.py"), data, flags, quiet=True, heard=heard)
 
 
+def answered(result: runner.Run) -> list[dict[str, Any]]:
+    """The reports of hosts whose agent replied."""
+    return [report for report in result.reports if "reply" in report]
+
+
 def finish(result: runner.Run, failed: bool = False) -> None:
     """Leave with the exit code of the run, saying each host's error."""
     for report in result.reports:
@@ -67,7 +72,7 @@ def backup(
     announce("backup", inventory, limit, as_json)
     request = {"services": services or [], "tier": tier, "reason": "by hand", "confirm": confirm_size}
     result = ask("backup", request, inventory, limit, quiet=as_json)
-    replies = [report for report in result.reports if "reply" in report]
+    replies = answered(result)
     if as_json:
         print(json.dumps(result.reports))
     else:
@@ -94,7 +99,7 @@ def jobs(
     announce("jobs", inventory, limit, as_json)
     request = {"jobs": names or [], "dry_run": dry_run, "confirm": confirm}
     result = ask("jobs", request, inventory, limit, quiet=as_json)
-    replies = [report for report in result.reports if "reply" in report]
+    replies = answered(result)
     if as_json:
         print(json.dumps(result.reports))
     else:
@@ -147,7 +152,7 @@ def restore(
         _agree(request, inventory, limit, yes, as_json)
         request["confirm_loss"] = True
     result = ask("restore", request, inventory, limit, quiet=as_json)
-    replies = [report for report in result.reports if "reply" in report]
+    replies = answered(result)
     if as_json:
         print(json.dumps(result.reports))
     else:
@@ -159,7 +164,7 @@ def _agree(request: dict[str, Any], inventory: str, limit: str, yes: str, as_jso
     """Show what would be lost and have the host's name typed. Raises Refused."""
     look = ask("restore", {**request, "dry_run": True}, inventory, limit, quiet=True)
     finish(look)
-    replies = [report for report in look.reports if "reply" in report]
+    replies = answered(look)
     hosts = sorted(report["host"] for report in replies)
     if len(hosts) != 1:
         raise Refused(

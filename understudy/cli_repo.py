@@ -89,8 +89,7 @@ def init(
     result = ask("prepare", request, inventory, limit, quiet=as_json)
     rows = [
         {"host": report["host"], "ok": not row["error"], **row}
-        for report in result.reports
-        if "reply" in report
+        for report in cli_data.answered(result)
         for row in report["reply"]["repositories"]
     ]
     finish(result)
@@ -194,7 +193,7 @@ def keep_of(one: owned.Owned) -> retention.Keep:
 def _facts(one: owned.Owned, inventory: str) -> retention.Facts:
     """What the host has proven and pinned; a host that does not answer has nothing to say."""
     result = ask("status", {}, inventory, one.name, reads=True, quiet=True)
-    services = [row for report in result.reports if "reply" in report for row in report["reply"]["services"]]
+    services = [row for report in cli_data.answered(result) for row in report["reply"]["services"]]
     proven = frozenset((row["service"], row["proven"]["snapshot"]) for row in services if row["proven"])
     pinned = frozenset(
         r["pinned"] for row in services for r in row["repositories"] if isinstance(r["pinned"], str)
@@ -254,7 +253,7 @@ def copy(inventory: Inventory = PROD, limit: Limit = "", repo: Repo = "", as_jso
     cli_data.announce("repo copy", inventory, limit, as_json)
     result = ask("copies", {"repositories": [repo] if repo else []}, inventory, limit, quiet=as_json)
     finish(result)
-    rows = [row for report in result.reports if "reply" in report for row in report["reply"]["repositories"]]
+    rows = [row for report in cli_data.answered(result) for row in report["reply"]["repositories"]]
     told(rows, as_json, lambda row: f"{row['copied']} snapshots copied in {tables_data.span(row['seconds'])}")
 
 

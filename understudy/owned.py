@@ -11,7 +11,6 @@ from . import project
 from .errors import BadInput
 from .protection import admin, files, secrets
 from .repository.restic import AdminRepository
-from .secrets import Store
 from .settings import HostSettings, settings_of
 
 
@@ -44,8 +43,7 @@ class Owned:
     @cached_property
     def keys(self) -> tuple[dict[str, str], dict[str, str]]:
         """The secrets of the host and those of the owner."""
-        folder = self.settings.secrets_dir
-        store = Store(folder if folder.is_absolute() else project.root() / folder)
+        store = project.store_of(self.settings)
         return store.load(secrets.HOST), store.load(secrets.ADMIN)
 
     def repositories(self, only: str = "") -> list[AdminRepository]:

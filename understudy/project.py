@@ -56,13 +56,18 @@ def _store(folder: Path) -> Store:
     return Store(folder)
 
 
+def store_of(settings: HostSettings) -> Store:
+    """The secrets of this host's project; what was decrypted is kept for this process."""
+    return _store(_absolute(settings.secrets_dir))
+
+
 def secrets_for(settings: HostSettings, catalog: Catalog) -> dict[str, dict[str, str]]:
     """The secrets of the services placed on this host: service to name to value.
 
     A random value that is needed for the first time is made here and kept in its SOPS file.
     """
     declared = declared_secrets(catalog, settings)
-    store = _store(_absolute(settings.secrets_dir))
+    store = store_of(settings)
     if any(declared.values()):
         store.ensure_all(declared)
     return store.load_all([name for name, specs in declared.items() if specs])
