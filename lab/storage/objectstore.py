@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from lab import tools
+from lab.shell import LabError
 from lab.storage.daemons import Daemon
 from lab.storage.place import ADMIN, LOOPBACK, READER, Keys, Place, write_private
 from lab.storage.s3 import Client, Key
@@ -25,6 +27,7 @@ PORTS = (
 )
 S3_PORT = PORTS.index("s3")
 ADMIN_PORT = len(PORTS)
+START_SECONDS = 30
 ACCOUNT = "000000000000"  # SeaweedFS's own number for the account of configured identities
 
 # What a stolen key must not be able to do: remove a version, or stop the bucket from keeping versions.
@@ -108,7 +111,19 @@ def ensure(place: Place, keys: Keys) -> bool:
     hosts = sorted(name for name in keys.s3 if name not in (ADMIN, READER))
     for bucket in BUCKETS:
         prepare_bucket(admin, bucket, policy(bucket, hosts))
+        if started:
+            wait_for_content(admin, bucket)
     return started
+
+
+def wait_for_content(admin: Client, bucket: str) -> None:
+    """After a start the store lists objects seconds before the part of it that holds their bytes has joined."""
+    path = next(iter(admin.paths(bucket)), None)
+    deadline = time.monotonic() + START_SECONDS
+    while path and admin.ask("GET", bucket, path).status >= 500:
+        if time.monotonic() > deadline:
+            raise LabError(f"the object store lists {bucket}/{path} but does not serve it")
+        time.sleep(0.1)
 
 
 def prepare_bucket(admin: Client, bucket: str, wanted: dict[str, Any]) -> None:

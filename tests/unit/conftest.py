@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -17,6 +18,15 @@ from understudy.catalog import Catalog, Source, load_catalog
 def real_programs() -> None:
     """restic, rclone and the object store are real ones, also where this machine has none or an old one."""
     tools.put_on_path()
+
+
+@pytest.fixture
+def empty_engine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Docker engine that runs and holds nothing, whatever this machine has: unit tests start none."""
+    program = tmp_path_factory.mktemp("engine") / "docker"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
 @pytest.fixture

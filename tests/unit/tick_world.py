@@ -148,7 +148,7 @@ def world() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.fixture
-def box(prepared: Path) -> Iterator[Host]:
+def box(prepared: Path, empty_engine: None) -> Iterator[Host]:
     """A copy of the prepared host."""
     base = Path(tempfile.mkdtemp(prefix="understudy-tick-"))
     shutil.copytree(prepared, base, symlinks=True, dirs_exist_ok=True)
