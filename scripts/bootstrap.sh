@@ -30,6 +30,8 @@ missing_programs() {
         { command -v dockerd >/dev/null 2>&1 || docker version >/dev/null 2>&1; } || echo docker.io
         command -v mmdebstrap >/dev/null 2>&1 || echo mmdebstrap
         command -v mkfs.ext4 >/dev/null 2>&1 || [ -x /sbin/mkfs.ext4 ] || echo e2fsprogs # disks of the lab
+        command -v nft >/dev/null 2>&1 || [ -x /usr/sbin/nft ] || echo nftables # firewalls in network namespaces
+        command -v ip >/dev/null 2>&1 || echo iproute2
         [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
         [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     fi

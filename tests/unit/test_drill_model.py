@@ -295,6 +295,17 @@ def sources(made: dict[str, Any]) -> list[str]:
     return binds + devices + files
 
 
+def nameless(made: dict[str, Any]) -> dict[str, Any]:
+    """The model without the names of its volumes: a volume may be *called* /var/run/docker.sock."""
+    plain = copy.deepcopy(made)
+    plain["volumes"] = list(plain.get("volumes", {}).values())
+    for service in plain["services"].values():
+        for mount in service.get("volumes", ()):
+            if mount["type"] == "volume":
+                mount.pop("source", None)
+    return plain
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROJECT, st.sets(NAMES, max_size=2), st.booleans())
 def test_no_copy_of_any_project_reaches_anything_live(
@@ -323,7 +334,7 @@ def test_no_copy_of_any_project_reaches_anything_live(
         )
         for mount in service.get("volumes", ()):
             assert mount["type"] != "volume" or mount.get("source") in (None, *made.get("volumes", {}))
-    text = json.dumps(made)
+    text = json.dumps(nameless(made))
     assert (
         "docker.sock" not in text
         and "traefik" not in text
