@@ -30,6 +30,9 @@ PROTECTING = (
     "lift",
     "alarm",
     "update",
+    "guard",
+    "freeze",
+    "thaw",
 )
 
 

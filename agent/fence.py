@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from . import process
 from .errors import AgentError
 
-__all__ = ["SOURCE", "down", "possible", "removal", "ruleset", "table", "up"]
+__all__ = ["SOURCE", "apply", "down", "possible", "program", "removal", "ruleset", "table", "up"]
 
 SOURCE = "127.0.0.254"
 _TIMEOUT = 30
@@ -59,10 +59,11 @@ def removal(service: str) -> str:
 
 def possible() -> bool:
     """Whether this host has nft."""
-    return _nft() is not None
+    return program() is not None
 
 
-def _nft() -> str | None:
+def program() -> str | None:
+    """Where nft is, None where it is not."""
     return shutil.which("nft") or shutil.which("nft", path=_SEARCH)
 
 
@@ -70,20 +71,21 @@ def up(service: str, ports: Sequence[int]) -> bool:
     """Put the fence up. False where there is nothing to fence or no nft on the host. Raises AgentError."""
     if not ports or not possible():
         return False
-    _apply(ruleset(service, ports), f"{service} cannot be fenced")
+    apply(ruleset(service, ports), f"{service} cannot be fenced")
     return True
 
 
 def down(service: str, ports: Sequence[int]) -> None:
     """Take the fence away; none is as wanted. Raises AgentError."""
     if ports and possible():
-        _apply(removal(service), f"the fence of {service} cannot be lifted")
+        apply(removal(service), f"the fence of {service} cannot be lifted")
 
 
-def _apply(text: str, failed: str) -> None:
+def apply(text: str, failed: str) -> None:
+    """Give nft a ruleset; ``failed`` begins the sentence when it does not take it. Raises AgentError."""
     with tempfile.TemporaryFile() as feed:
         feed.write(text.encode())
         feed.seek(0)
-        ended = process.run([_nft() or "nft", "-f", "-"], _TIMEOUT, feed=feed)
+        ended = process.run([program() or "nft", "-f", "-"], _TIMEOUT, feed=feed)
     if not ended.ok:
         raise AgentError(f"{failed}: {ended.why()}", "fence")

@@ -1,0 +1,95 @@
+"""The guard's table (protocol.md §1), as a pure function: what is known and what was answered in, what to do out.
+
+    names me, epoch > seen                     run; remember
+    names me, epoch = seen, not another's      run
+    names another, epoch > seen                remember, then stop
+    names another, epoch = seen                stop (it is known already, or two were told the same epoch)
+    names me, epoch = seen as another's        no answer: no batch can do that
+    epoch < seen, NXDOMAIN, malformed, ...     no answer
+
+    no answer, a grant holds                   stay behind the fence
+    no answer, running                         go on
+    no answer after a boot, last known "me"    wait, then run (offline: serve) or stay down
+    no answer after a boot, another's          stay down
+
+A grant whose epoch is higher than the answer's keeps the group behind its fence: the batch that will name this host is
+on its way. Until any record was seen (epoch 0) the group is its first host's, whatever ``offline`` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .record import Ownership
+
+__all__ = ["Action", "Verdict", "View", "decide"]
+
+Action = Literal["run", "stop", "go-on", "wait", "stay-down", "fenced"]
+
+
+@dataclass(frozen=True)
+class View:
+    """``epoch``, ``owner``: the highest seen and whose it was ("" with epoch 0). ``running``: the guard let it run in this
+
+    boot. ``up``: seconds since its first look in this boot. ``grant``: the epoch of a grant that holds, 0 for none.
+    ``off``: the guard is switched off.
+    """
+
+    host: str
+    first: str
+    epoch: int = 0
+    owner: str = ""
+    running: bool = False
+    up: float = 0.0
+    wait: float = 120.0
+    offline: str = "serve"
+    grant: int = 0
+    off: bool = False
+
+    @property
+    def mine(self) -> bool:
+        """Whether the group was this host's by the last that was known."""
+        return (self.owner or self.first) == self.host
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``learn``: the answer is to be remembered before anything else is done."""
+
+    action: Action
+    why: str
+    learn: bool = False
+
+
+def decide(view: View, answer: Ownership | None) -> Verdict:
+    """What to do with one group now."""
+    if view.off:
+        return Verdict("run", "the guard is switched off at this host")
+    if answer is None or answer.epoch < view.epoch:
+        return _silent(view, "no answer" if answer is None else f"epoch {answer.epoch} is old")
+    if answer.owner == view.host:
+        if answer.epoch == view.epoch and not view.mine:
+            return _silent(view, f"epoch {answer.epoch} was {view.owner}'s")
+        return Verdict("run", f"named, epoch {answer.epoch}", learn=True)
+    if view.grant > answer.epoch:
+        return Verdict(
+            "fenced", f"granted for epoch {view.grant}, {answer.owner} owns {answer.epoch}", learn=True
+        )
+    return Verdict("stop", f"{answer.owner} owns it, epoch {answer.epoch}", learn=True)
+
+
+def _silent(view: View, said: str) -> Verdict:
+    if view.grant > view.epoch:
+        return Verdict("fenced", f"{said}; granted for epoch {view.grant}")
+    if view.running:
+        return Verdict("go-on", said)
+    if not view.mine:
+        return Verdict("stay-down", f"{said}; {view.owner or view.first} owned it")
+    if view.up < view.wait:
+        return Verdict("wait", f"{said}; {view.wait - view.up:.0f} s left")
+    if view.epoch == 0:
+        return Verdict("run", f"{said}; no record was ever seen, and it is this host's first")
+    if view.offline == "serve":
+        return Verdict("run", f"{said} for {view.wait:.0f} s; it was ours, epoch {view.epoch}")
+    return Verdict("stay-down", f"{said}; it was ours, and is told to stay down offline")
