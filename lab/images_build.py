@@ -136,7 +136,8 @@ def add_file(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> 
 
 def wanted_images(root: Path) -> list[AppImage]:
     """Every image the catalogue needs, with its build context; BadInput when one has no definition."""
-    files = [*root.glob("services/*/compose*.yaml"), *root.glob("lab/overlay/*/compose*.yaml")]
+    places = ("services", "lab/overlay", "lab/extras")
+    files = [file for place in places for file in root.glob(f"{place}/*/compose*.yaml")]
     references = image_references(files)
     listing = root / "lab/images/images.yaml"
     definitions = load_definitions(listing) if listing.exists() else {}

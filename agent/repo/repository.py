@@ -71,6 +71,7 @@ def open(root: Root, plan: Plan, name: str, group: str) -> Repo:
         f"{name}@{label}" if wanted.disk and len(wanted.disk.labels) > 1 else name,
         tuple(s for s in (login, *login.split(":", 1)[1:], *more.values(), *_userinfo(url)) if len(s) > 3),
         (place, files["password"]),
+        float(plan.settings.get("store_patience") or 120.0),
     )
 
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from .. import process
 from ..errors import AgentError
+from . import watch
 
 __all__ = ["KINDS", "Repo", "ResticError", "Result", "program", "run"]
 
@@ -43,6 +44,7 @@ class Repo:
     ``options`` stand after the program in every call. ``where`` is the address without secrets, ``secrets`` what
     must not appear in any output. ``key`` names it in the agent's state: of rotating disks each has its own.
     ``source`` are the repository file and the password file, for calls in which it is the one copied from.
+    ``patience``: seconds without an answer of the store after which a run is ended; 0 for no such end.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Repo:
     key: str
     secrets: tuple[str, ...] = ()
     source: tuple[str, str] = ("", "")
+    patience: float = 120.0
 
     @property
     def title(self) -> str:
@@ -126,7 +129,10 @@ def run(
     except OSError as error:
         raise AgentError(f"{repo.program} cannot be started: {error.strerror}", "no-restic") from error
     result = Result(0)
-    late = _listen(child, result, timeout, on_message)
+    with watch.watching(repo, lambda: _end(child)) as watched:
+        late = _listen(child, result, timeout, on_message, watched.heard)
+    if watched.gone:
+        raise ResticError(_redacted(repo, watched.gone), "unreachable", result)
     result.code = 124 if late else 130 if child.returncode < 0 else child.returncode
     result.err = _redacted(repo, result.err)
     if result.code != 0:
@@ -157,6 +163,7 @@ def _listen(
     result: Result,
     timeout: float,
     heard: Callable[[dict[str, Any]], None] | None,
+    complained: Callable[[str], None],
 ) -> bool:
     """Read both outputs to their end. Returns whether time was up."""
     late = threading.Event()
@@ -169,7 +176,7 @@ def _listen(
     timer.daemon = True
     assert child.stdout is not None and child.stderr is not None
     complaints: list[str] = []
-    aside = threading.Thread(target=_collect, args=(child.stderr, complaints), daemon=True)
+    aside = threading.Thread(target=_collect, args=(child.stderr, complaints, complained), daemon=True)
     timer.start()
     aside.start()
     try:
@@ -186,8 +193,9 @@ def _listen(
     return late.is_set()
 
 
-def _collect(stream: IO[str], lines: list[str]) -> None:
+def _collect(stream: IO[str], lines: list[str], complained: Callable[[str], None]) -> None:
     for line in stream:
+        complained(line)
         lines.append(line.rstrip())
         if len(lines) > _MOST:
             del lines[_MOST // 2]

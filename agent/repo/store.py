@@ -6,9 +6,12 @@ import email.utils
 import http.client
 import ssl
 import urllib.parse
+from typing import TYPE_CHECKING
 
 from ..errors import AgentError
-from .restic import Repo
+
+if TYPE_CHECKING:
+    from .restic import Repo
 
 __all__ = ["date", "place"]
 

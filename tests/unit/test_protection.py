@@ -209,7 +209,7 @@ services:
 GUEST_BLOCK = """
 needs: [cloud]
 probe: {to: "81", path: /, text: x}
-databases: [{postgres: {service: cloud/db, database: paper}}]
+databases: [{postgres: {service: cloud/db, database: paper, user: paper}}]
 """
 
 
@@ -248,6 +248,9 @@ def test_a_database_on_another_units_server_is_dumped_there(cloud: None, load: L
         "db",
         "paper",
         "",
+    )
+    assert database.user == "", (
+        "its own role can neither read roles nor make databases: the superuser does it"
     )
 
 

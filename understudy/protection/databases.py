@@ -76,8 +76,11 @@ def _entry(result: Desired, service: Service, database: Database, places: list[P
 
 
 def _is_application_user(owner: Service, container: str, user: str | None) -> bool:
-    """MariaDB's MARIADB_USER may read its own database only: the dump is the superuser's work."""
-    return kind_of(owner.containers[container]) == "mariadb" and user != "root"
+    """A user that may read its own database only: dumps, roles and new databases are the superuser's work."""
+    kind, environment = kind_of(owner.containers[container]), owner.containers[container].environment
+    if kind == "postgres":
+        return user != environment.get("POSTGRES_USER", "postgres")
+    return kind == "mariadb" and user != "root"
 
 
 def _sqlite(service: Service, place: str, places: list[Place], text: bool) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def settings(policy: Policy, credential_files: Mapping[str, str]) -> dict[str, A
         "quiesce_window": policy.quiesce_window,
         "first_backup_limit_bytes": int(policy.first_backup_limit_gib * 1024**3),
         "shrink_percent": policy.shrink_percent,
+        "store_patience": policy.store_patience,
     }
 
 

@@ -118,6 +118,7 @@ class Policy(_Model):
     first_backup_limit_gib: float = 10.0
     drill_budget_gib: float = 20.0
     shrink_percent: int = Field(default=20, ge=1, le=100)
+    store_patience: int = Field(default=120, ge=15)  # seconds a run goes on with a store that gives nothing
     restic: str | None = None
     jobs: dict[str, copying.JobSettings] = {}
     remotes: dict[str, copying.RemoteSettings] = {}
