@@ -5,5 +5,4 @@ from understudy import project as _project
 primary = [("lemongrab", {"ssh_hostname": "lemongrab", "ssh_user": "root", "role": "primary"})]
 replica: list[tuple[str, dict[str, object]]] = []
 
-_project.check_or_exit(primary, "primary")
-_project.check_or_exit(replica, "replica")
+_project.ready(primary=primary, replica=replica)

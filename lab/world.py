@@ -21,6 +21,7 @@ from understudy.settings import settings_of
 
 FOLDER = Path(".lab")
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
+RESOLVERS = "UNDERSTUDY_LAB_RESOLVERS"
 SECRETS = FOLDER / "secrets"
 AGE_KEY = FOLDER / "age.txt"
 
@@ -63,6 +64,18 @@ def tunnel_token() -> str:
         "s": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     return base64.b64encode(json.dumps(parts).encode()).decode()
+
+
+def ownership() -> dict[str, Any]:
+    """Who may own what: nobody but the first host, unless UNDERSTUDY_LAB_RESOLVERS names resolvers (https, by comma).
+
+    UNDERSTUDY_LAB_CACERT is the file on the hosts that signs them.
+    """
+    resolvers = os.environ.get(RESOLVERS)
+    if not resolvers:
+        return {"may_own": False}
+    cacert = os.environ.get("UNDERSTUDY_LAB_CACERT", "")
+    return {"ownership": {"resolvers": resolvers.split(","), "cacert": cacert, "boot_wait": 20}}
 
 
 def backup_policy() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra.api import operation
 
 from ..errors import UnderstudyError
+from ..ownership.held import held
 from .session import Commands, Session, guarded, looking
 
 SETTLED_WAIT = 5.0
@@ -21,7 +22,9 @@ def answered() -> Commands:
 
 def prove(session: Session) -> None:
     """Run all probes on the host. Raises UnderstudyError naming each service that did not answer as it should."""
-    wishes = [wish for wish in session.desired.probes if session.only in ("", wish.service)]
+    down = held(session.desired, session.survey())
+    wanted = [wish for wish in session.desired.probes if session.only in ("", wish.service)]
+    wishes = [wish for wish in wanted if wish.service not in down]
     # Patience is for what has just been started; on a host left as it was a wrong answer is wrong now.
     most = float("inf") if any(session.report.get("changed", {}).values()) else SETTLED_WAIT
     probes = [{**wish.request, "wait": min(most, wish.request["wait"])} for wish in wishes]

@@ -10,6 +10,7 @@ from pyinfra.api import operation
 from ..compare import service_of
 from ..desired import Desired, Stack
 from ..errors import UnderstudyError
+from ..ownership.held import held
 from . import updates
 from .session import Commands, Session, guarded, of, run
 
@@ -28,12 +29,22 @@ def running() -> Commands:
 def jobs(session: Session) -> list[dict[str, Any]]:
     """The work for the agent's ``stacks`` verb: per stack its commands and the markers they clear."""
     changes = session.changes()
-    up = {change.service for change in changes.stacks}
+    up = {change.service for change in changes.stacks if not change.held}
+    down = held(session.desired, session.survey())
+    pulls = {change.service: list(change.pull) for change in changes.stacks if change.held}
     by_service = _reactions_by_service(changes.reactions)
     pending = session.survey().get("markers") or {}
     found = []
     for name, stack in session.desired.stacks.items():
-        steps = commands(session.desired, stack, name in up, by_service.get(name, []))
+        reactions = by_service.get(name, [])
+        if name in down:
+            # Its files take effect when the guard starts it.
+            waits = bool(reactions) or name in pulls
+            steps = [["docker", "pull", "--quiet", image] for image in pulls.get(name, [])] or (
+                [["true"]] if waits else []
+            )
+        else:
+            steps = commands(session.desired, stack, name in up, reactions)
         if steps:
             clears = {marker: token for marker, token in pending.items() if service_of(marker) == name}
             found.append({"service": name, "argv": steps, "timeout": stack.timeout + 60, "clears": clears})

@@ -9,6 +9,7 @@ from pyinfra.api import operation
 
 from ..desired import Desired
 from ..errors import UnderstudyError
+from ..ownership.held import held
 from ..protection import files as protection
 from . import protecting
 from .session import Commands, Session, guarded, of, run
@@ -60,7 +61,7 @@ def candidates(session: Session) -> list[str]:
     """Services with data whose image changes, on a host that backs up already and is to go on doing so."""
     if protection.PLAN not in session.desired.tree.entries or not protecting.installed(session):
         return []
-    kept = protection.kept_services(session.desired)
+    kept = protection.kept_services(session.desired) - held(session.desired, session.survey())
     return [name for name in image_changes(session.desired, session.survey()) if name in kept]
 
 

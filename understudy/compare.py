@@ -13,6 +13,7 @@ from typing import Any, Literal
 from . import baseline, firewall
 from .desired import Desired, Stack, UnitWish
 from .errors import Refused, UnderstudyError
+from .ownership.held import held
 from .tree import Entry
 
 Survey = Mapping[str, Any]
@@ -32,11 +33,16 @@ class FileChange:
 
 @dataclass(frozen=True)
 class StackChange:
-    """A stack to bring up, with the reasons an owner reads; ``first`` when none of it exists yet."""
+    """A stack to bring up, with the reasons an owner reads; ``first`` when none of it exists yet.
+
+    ``held``: the guard keeps it down, so that nothing of it is started; ``pull``: images to fetch.
+    """
 
     service: str
     reasons: tuple[str, ...]
     first: bool = False
+    held: bool = False
+    pull: tuple[str, ...] = ()
 
 
 @dataclass
@@ -236,9 +242,12 @@ def stack_changes(desired: Desired, survey: Survey, waking: Iterable[str] = ()) 
     """Stacks whose containers are missing, stopped, unhealthy or not what the files describe now."""
     containers = readable(survey, "containers") or []
     hashes = survey.get("stack_hashes") or {}
-    woken = set(waking)
+    woken, down = set(waking), held(desired, survey)
     found = []
     for stack in desired.stacks.values():
+        if stack.service in down:
+            found += _held_change(stack, survey, stack.service in woken)
+            continue
         own = {c["service"]: c for c in containers if c.get("project") == stack.project}
         reasons = _stack_reasons(stack, own, hashes.get(stack.service) or {})
         if stack.service in woken and own:
@@ -246,6 +255,20 @@ def stack_changes(desired: Desired, survey: Survey, waking: Iterable[str] = ()) 
         if reasons:
             found.append(StackChange(stack.service, tuple(reasons), first=not own))
     return found
+
+
+def _held_change(stack: Stack, survey: Survey, woken: bool) -> list[StackChange]:
+    """A stack that the guard keeps down is not started; its images are fetched, so that it could be."""
+    present = readable(survey, "images") or {}
+    missing = [
+        image
+        for _, image in stack.images
+        if image and image not in present and f"{image}:latest" not in present
+    ]
+    reasons = [f"the image {image} is not here" for image in missing] + (
+        ["its files changed"] if woken else []
+    )
+    return [StackChange(stack.service, tuple(reasons), pull=tuple(missing), held=True)] if reasons else []
 
 
 def _stack_reasons(stack: Stack, own: Mapping[str, Any], hashes: Mapping[str, str]) -> list[str]:

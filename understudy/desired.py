@@ -86,6 +86,7 @@ class Desired:
     catalog: Catalog
     services: list[str]
     tree: Tree
+    guarded: frozenset[str] = frozenset()
     packages: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     units: list[UnitWish] = field(default_factory=list)

@@ -7,6 +7,7 @@ import shlex
 
 from .desired import Desired, NativeWish, UnitWish, Validator
 from .jinja import render
+from .ownership import files as ownership
 from .service import Service
 from .spec import Native
 from .tree import Entry, directory
@@ -25,12 +26,13 @@ def add(result: Desired, service: Service) -> None:
     for path in native.writable:
         result.tree.add(directory(path, 0o750, native.user, native.user, service=service.name))
     _add_files(result, service, reaction)
-    content = unit(service, native).encode()
+    may = ownership.condition(result, service)
+    content = unit(service, native, may).encode()
     result.tree.add(Entry(unit_path, content=content, service=service.name, reaction=reaction))
     result.service_validators.append(validator(service, native, unit_path))
     if native.environment_from_credentials:
         result.service_validators.append(_program_validator(service, native, unit_path))
-    result.service_units.append(UnitWish(service.unit, service=service.name))
+    result.service_units.append(UnitWish(service.unit, service=service.name, may_be_skipped=bool(may)))
 
 
 def _add_files(result: Desired, service: Service, reaction: str) -> None:
@@ -80,8 +82,8 @@ def _program_validator(service: Service, native: Native, unit_path: str) -> Vali
     return Validator(f"program of {service.unit}", ("sh", "-c", script), (unit_path,), service.name)
 
 
-def unit(service: Service, native: Native) -> str:
-    """The text of the unit file."""
+def unit(service: Service, native: Native, may: str = "") -> str:
+    """The text of the unit file. ``may``: a file without which the guard does not let it start."""
     return render(
         "native/service.j2",
         name=service.name,
@@ -94,6 +96,7 @@ def unit(service: Service, native: Native) -> str:
         hardening=native.hardening,
         writable=native.writable,
         after=native.after,
+        may=may,
     )
 
 

@@ -117,6 +117,20 @@ def hosts(inventory: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def ready(**groups: list[tuple[str, dict[str, Any]]]) -> None:
+    """For inventories: tell every host of its peers (understudy/ownership), then check them all (exit code 2)."""
+    whole = {name: {**group_data([group]), **data} for group, hosts in groups.items() for name, data in hosts}
+    peers = {
+        name: {key: data[key] for key in ("role", "groups", "may_own") if key in data}
+        for name, data in whole.items()
+    }
+    for hosts in groups.values():
+        for _, data in hosts:
+            data["peers"] = peers
+    for group, hosts in groups.items():
+        check_or_exit(hosts, group)
+
+
 @contextmanager
 def bad_input_exits() -> Iterator[None]:
     """For inventories: wrong input becomes its own words and exit code 2, before any host is contacted."""

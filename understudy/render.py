@@ -13,6 +13,7 @@ from .desired import Desired, Stack, Validator
 from .errors import BadInput
 from .faults import CatalogError, Fault
 from .jinja import render_file
+from .ownership import files as ownership
 from .probes import wishes
 from .protection import files as protection
 from .protection import secrets as backup_secrets
@@ -37,12 +38,14 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
     ]
     if missing:
         raise CatalogError(missing)
-    result = Desired(settings, catalog, names, Tree())
+    guarded = ownership.guarded(catalog, settings, names)
+    result = Desired(settings, catalog, names, Tree(), guarded)
     for name in names:
         _add_service(result, catalog.services[name], secrets.get(name, {}))
     result.levels = catalog.levels(names)
     result.probes = wishes(result)
     protection.add(result, secrets.get(backup_secrets.HOST, {}))
+    ownership.add(result)
     result.masks = {value: secret for values in secrets.values() for secret, value in values.items()}
     result.service_entries = list(result.tree)
     complete(result, ASSUMED)
@@ -167,7 +170,7 @@ def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> 
         service.name,
         service.project,
         service.path,
-        tuple(service.compose_files),
+        (*service.compose_files, *ownership.override(result, service)),
         service.env_path if environment else None,
         tuple(service.block.profiles),
         tuple((c.name, c.image) for c in service.containers.values()),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import BadInput
+from .ownership.policy import Ownership, Peer
 from .protection.policy import Policy
 
 
@@ -53,6 +54,9 @@ class HostSettings(BaseModel):
     groups: list[str] | None = None
     parts: Parts = Parts()
     backup: Policy = Policy()
+    ownership: Ownership = Ownership()
+    may_own: bool = True
+    peers: dict[str, Peer] = {}
     ssh_user: str = "root"
     ssh_ports: list[int] = [22]
     lan_networks: list[str] = []

@@ -62,7 +62,8 @@ def levels(plan: Plan, group: str) -> list[list[Managed]]:
 def _start(service: Managed, only: tuple[str, ...] = ()) -> str:
     try:
         if service.compose:
-            compose.start(service.compose, only, _START, recreate=False)
+            # A whole start takes files that changed while the group was down; a restart changes nothing.
+            compose.start(service.compose, only, _START, recreate=not only)
         if service.unit and not only:
             _systemctl("start", service.unit)
     except AgentError as error:

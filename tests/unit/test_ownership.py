@@ -1,0 +1,144 @@
+"""The guard exists only where another host of the inventory may own a group, and changes nothing of the owner's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from samples import NOTES, VARIABLES, Write
+
+from understudy import compare, render
+from understudy.catalog import Catalog
+from understudy.desired import Desired
+from understudy.errors import BadInput
+from understudy.ownership.files import owners
+from understudy.ownership.held import held
+from understudy.settings import settings_of
+
+SECRETS = {"notes": {"KEY": "k"}, "cloudflared": {"TUNNEL_TOKEN": "t"}}
+PAIR = {"box": {"role": "primary"}, "spare": {"role": "replica"}}
+NATIVE = """
+group: critical
+native: {description: Pad, user: pad, exec: /usr/bin/pad, ports: [9100]}
+"""
+
+
+@pytest.fixture
+def wanted(notes: Write, load: Callable[..., Catalog]) -> Callable[..., Desired]:
+    notes("pad/understudy.yaml", NATIVE)
+    notes("notes/compose.yaml", NOTES.replace("    ports:", "    restart: unless-stopped\n    ports:"))
+
+    def _wanted(name: str = "box", **data: Any) -> Desired:
+        values = {"domain": VARIABLES["DOMAIN"], "parts": {"proxy": False}, **data}
+        return render.desired(load(), settings_of(name, values), SECRETS)
+
+    return _wanted
+
+
+def group_of(desired: Desired, service: str) -> str:
+    return desired.catalog.services[service].block.group
+
+
+def test_without_a_second_host_nothing_of_it_exists(wanted: Callable[..., Desired]) -> None:
+    for peers in (
+        {},
+        {"box": {}},
+        {"box": {}, "spare": {"may_own": False}},
+        {"box": {}, "spare": {"groups": ["x"]}},
+    ):
+        alone = wanted(peers=peers)
+        assert alone.guarded == frozenset()
+        assert not [
+            path for path in alone.tree.entries if "guard" in path or "owner" in path or "fence" in path
+        ]
+        assert len(alone.stacks["notes"].files) == 1
+        assert b"ExecCondition" not in alone.tree.entries["/etc/systemd/system/pad.service"].content
+
+
+def test_a_guarded_stack_gets_one_more_compose_file_and_keeps_its_own(wanted: Callable[..., Desired]) -> None:
+    alone, paired = wanted(), wanted(peers=PAIR)
+    stack = paired.stacks["notes"]
+    assert stack.files == (*alone.stacks["notes"].files, "/etc/understudy/guard/notes.yaml")
+    for path in alone.stacks["notes"].files:
+        assert paired.tree.entries[path].content == alone.tree.entries[path].content
+    extra = paired.tree.entries["/etc/understudy/guard/notes.yaml"].content.decode()
+    names = paired.catalog.services["notes"].containers
+    assert [line for line in extra.splitlines() if line.startswith("  ")] == [
+        f'  "{name}": {{restart: "no"}}' for name in names
+    ]
+
+
+def test_only_the_groups_that_another_may_own_are_guarded(wanted: Callable[..., Desired]) -> None:
+    paired = wanted(peers={"box": {}, "spare": {"role": "replica", "groups": ["critical"]}})
+    assert paired.guarded == {"critical"} and group_of(paired, "notes") != "critical"
+    assert len(paired.stacks["notes"].files) == 1
+    assert b"ExecCondition=+/usr/bin/test -e /run/understudy/may/critical" in (
+        paired.tree.entries["/etc/systemd/system/pad.service"].content
+    )
+
+
+def test_the_agents_plan_names_owners_policies_and_ports(wanted: Callable[..., Desired]) -> None:
+    paired = wanted(
+        "spare", peers=PAIR, ownership={"groups": {"critical": {"offline": "stay-down", "refresh": 300}}}
+    )
+    plan = json.loads(paired.tree.entries["/etc/understudy/owner.json"].content)
+    group = group_of(paired, "notes")
+    assert plan["groups"][group] == {
+        "first": "box",
+        "hosts": ["box", "spare"],
+        "offline": "serve",
+        "refresh": 3600,
+    }
+    assert plan["groups"]["critical"] == {
+        "first": "box",
+        "hosts": ["box", "spare"],
+        "offline": "stay-down",
+        "refresh": 300,
+    }
+    service = paired.catalog.services["notes"]
+    assert plan["services"]["notes"]["restart"] == {"app": "unless-stopped"} and list(service.containers) == [
+        "app"
+    ]
+    assert (plan["services"]["pad"]["unit"], plan["services"]["pad"]["ports"]) == ("pad.service", [9100])
+
+
+def test_the_first_owner_is_a_primary_wherever_it_stands_in_the_inventory(
+    wanted: Callable[..., Desired],
+) -> None:
+    peers = {"spare": {"role": "replica"}, "box": {"role": "primary"}}
+    assert owners(wanted(peers=peers).settings, "critical") == ["box", "spare"]
+
+
+def survey(**more: Any) -> dict[str, Any]:
+    return {"containers": [], "images": {}, "stack_hashes": {}, **more}
+
+
+def test_a_replica_is_never_started_by_a_converge_and_its_images_are_fetched(
+    wanted: Callable[..., Desired],
+) -> None:
+    spare = wanted("spare", peers=PAIR)
+    group = group_of(spare, "notes")
+    for said in (None, {}, {"critical": "named"}):
+        assert {"notes"} <= held(spare, survey(may=said))
+        change = compare.stack_changes(spare, survey(may=said))[0]
+        assert change.held and change.pull
+    images = {image: "sha256:1" for _, image in spare.stacks["notes"].images}
+    assert compare.stack_changes(spare, survey(may={}, images=images)) == []
+    assert held(spare, survey(may={group: "named", "critical": "named"})) == frozenset()
+
+
+def test_the_first_owner_is_started_before_it_has_a_guard_and_not_when_its_guard_says_no(
+    wanted: Callable[..., Desired],
+) -> None:
+    box = wanted(peers=PAIR)
+    assert held(box, survey(may=None)) == frozenset()
+    assert {"notes", "pad"} <= held(box, survey(may={}))
+
+
+def test_a_resolver_without_tls_is_refused() -> None:
+    with pytest.raises(BadInput, match="not https"):
+        settings_of(
+            "box", {"domain": "example.org", "ownership": {"resolvers": ["http://1.1.1.1/dns-query"]}}
+        )

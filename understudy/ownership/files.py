@@ -1,0 +1,175 @@
+"""The files and units of a host's guard. Only where another host of the inventory may own one of its groups."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..baseline import AGENT
+from ..desired import Stack, UnitWish, Validator
+from ..jinja import render
+from ..protection import databases
+from ..protection.plan import ports
+from ..service import Service
+from ..settings import HostSettings
+from ..tree import Entry, directory
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog
+    from ..desired import Desired
+
+PLAN = "/etc/understudy/owner.json"
+OVERRIDES = "/etc/understudy/guard"
+MAY = "/run/understudy/may"
+UNITS = "/etc/systemd/system"
+CONNECTOR = "cloudflared"
+HOST_GROUP = "host"
+FORMAT = 1
+
+
+def guarded(catalog: Catalog, settings: HostSettings, placed: list[str]) -> frozenset[str]:
+    """The move groups of this host that another host of the inventory may own."""
+    if not settings.may_own:
+        return frozenset()
+    groups = {catalog.services[name].block.group for name in placed} - {HOST_GROUP}
+    others = [peer for name, peer in settings.peers.items() if name != settings.name]
+    return frozenset(group for group in groups if any(peer.carries(group) for peer in others))
+
+
+def override(result: Desired, service: Service) -> tuple[str, ...]:
+    """The extra Compose file of a guarded stack: Docker restarts nothing of it, the guard does (protocol.md §1)."""
+    if service.block.group not in result.guarded or not service.containers:
+        return ()
+    path = f"{OVERRIDES}/{service.name}.yaml"
+    lines = [f'  {json.dumps(name)}: {{restart: "no"}}' for name in service.containers]
+    text = "\n".join(
+        ["# Written by Understudy: the guard is the only one who starts this.", "services:", *lines, ""]
+    )
+    result.tree.add(directory(OVERRIDES))
+    reaction = f"stack:{service.name}"
+    result.tree.add(Entry(path, content=text.encode(), service=service.name, reaction=reaction))
+    return (path,)
+
+
+def condition(result: Desired, service: Service) -> str:
+    """The file that a native service asks for before it starts, "" for none."""
+    if service.block.group in result.guarded:
+        return f"{MAY}/{service.block.group}"
+    return f"{MAY}/any" if result.guarded and service.name == CONNECTOR else ""
+
+
+def add(result: Desired) -> None:
+    """Add the guard to what a host should have; nothing where no group is guarded."""
+    if not result.guarded:
+        return
+    for entry in _entries(result):
+        result.tree.add(entry)
+    result.service_units.append(UnitWish("understudy-fence.service"))
+    result.service_units.append(UnitWish("understudy-guard.timer"))
+    if "nftables" not in result.service_packages:
+        result.service_packages.append("nftables")
+    units = ["understudy-fence.service", "understudy-guard.service", "understudy-guard.timer"]
+    for group in refreshed(result):
+        units += [f"understudy-refresh-{group}.service", f"understudy-refresh-{group}.timer"]
+        result.service_units.append(UnitWish(f"understudy-refresh-{group}.timer"))
+    paths = tuple(f"{UNITS}/{name}" for name in units)
+    argv = ("systemd-analyze", "verify", "--recursive-errors=no", *(f"{{stage}}{path}" for path in paths))
+    result.service_validators.append(Validator("systemd-analyze verify (guard)", argv, paths))
+
+
+def refreshed(result: Desired) -> list[str]:
+    """Groups that this host keeps a replica of while another owns them."""
+    backup = result.settings.parts.backup and result.settings.backup.repositories
+    return sorted(result.guarded) if backup else []
+
+
+def content(result: Desired) -> dict[str, Any]:
+    """owner.json as plain values (agent/owner/plan.py)."""
+    settings, policy = result.settings, result.settings.ownership
+    return {
+        "format": FORMAT,
+        "host": settings.name,
+        "domain": settings.domain,
+        "resolvers": policy.resolvers,
+        "cacert": policy.cacert,
+        "boot_wait": policy.boot_wait,
+        "keep_days": policy.keep_days,
+        "connectors": [f"{CONNECTOR}.service"] if CONNECTOR in result.natives else [],
+        "groups": {group: _group(settings, group) for group in sorted(result.guarded)},
+        "services": {
+            name: _service(result, result.catalog.services[name])
+            for name in result.services
+            if result.catalog.services[name].block.group in result.guarded
+        },
+    }
+
+
+def owners(settings: HostSettings, group: str) -> list[str]:
+    """The hosts that may own a group, the first owner first: the first primary that carries it."""
+    names = [name for name, peer in settings.peers.items() if peer.carries(group)]
+    return sorted(names, key=lambda name: settings.peers[name].role != "primary")
+
+
+def _group(settings: HostSettings, group: str) -> dict[str, Any]:
+    names, policy = owners(settings, group), settings.ownership
+    return {
+        "first": names[0],
+        "hosts": names,
+        "offline": policy.offline_of(group),
+        "refresh": policy.refresh(group),
+    }
+
+
+def _service(result: Desired, service: Service) -> dict[str, Any]:
+    stack: Stack | None = result.stacks.get(service.name)
+    native = service.block.native
+    return {
+        "group": service.block.group,
+        "project": service.project if stack else "",
+        "compose": stack.compose() if stack else [],
+        "unit": service.unit if service.native else "",
+        "user": native.user if native else "",
+        "ports": ports(service),
+        "needs": [n for n in service.block.needs if n in result.services],
+        "servers": databases.servers(service),
+        "restart": {name: c.restart for name, c in service.containers.items() if c.restart != "no"},
+    }
+
+
+def _entries(result: Desired) -> Iterator[Entry]:
+    body = json.dumps(content(result), indent=1, sort_keys=True).encode() + b"\n"
+    yield Entry(PLAN, mode=0o600, content=body)
+    yield _unit(
+        "understudy-fence.service", "guard/fence.service.j2", "unit:understudy-fence.service", agent=AGENT
+    )
+    yield _unit("understudy-guard.service", "guard/guard.service.j2", "systemd", agent=AGENT)
+    yield _unit("understudy-guard.timer", "guard/guard.timer.j2", "unit:understudy-guard.timer")
+    for group in refreshed(result):
+        unit = f"understudy-refresh-{group}"
+        values = {
+            "agent": AGENT,
+            "words": f"refresh {group}",
+            "description": f"refresh this host's replica of {group}",
+            "timeout": 6 * 3600,
+            "lift": False,
+            "credentials": "/etc/understudy/secrets/backup",
+            "alarm": True,
+        }
+        yield _unit(f"{unit}.service", "backup/agent.service.j2", "systemd", **values)
+        every = result.settings.ownership.refresh(group)
+        yield _unit(
+            f"{unit}.timer",
+            "backup/timer.j2",
+            f"unit:{unit}.timer",
+            unit=f"{unit}.service",
+            description=f"refresh this host's replica of {group}",
+            every=every,
+            first=180,
+            calendar="",
+            jitter=min(60, every // 15),
+        )
+
+
+def _unit(name: str, template: str, reaction: str, **values: object) -> Entry:
+    return Entry(f"{UNITS}/{name}", content=render(template, **values).encode(), reaction=reaction)

@@ -1,0 +1,69 @@
+"""What an inventory says about ownership (docs/replica.md)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MINUTE = 60
+Offline = Literal["serve", "stay-down"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Peer(_Model):
+    """Another host of the inventory, as far as ownership goes. ``groups`` None: all of them."""
+
+    role: Literal["primary", "replica"] = "primary"
+    groups: list[str] | None = None
+    may_own: bool = True
+
+    def carries(self, group: str) -> bool:
+        """Whether the host may own this group."""
+        return self.may_own and (self.groups is None or group in self.groups)
+
+
+class GroupSettings(_Model):
+    """One move group. ``refresh``: seconds between refreshes of its replica; ``offline`` as in ``Ownership``."""
+
+    refresh: int | None = Field(default=None, ge=5 * MINUTE)
+    offline: Offline | None = None
+
+
+class Ownership(_Model):
+    """``resolvers`` answer DNS over HTTPS (RFC 8484); ``cacert``: a file on the host that signs them, if not the system's.
+
+    ``offline``: what a host does after a boot without any answer with what was its own. ``boot_wait`` in seconds,
+    ``keep_days``: how long data stays that something else took the place of.
+    """
+
+    resolvers: list[str] = Field(
+        default=["https://1.1.1.1/dns-query", "https://8.8.8.8/dns-query"], min_length=1
+    )
+    cacert: str = ""
+    offline: Offline = "serve"
+    groups: dict[str, GroupSettings] = {}
+    boot_wait: int = Field(default=120, ge=0)
+    keep_days: int = Field(default=30, ge=30)
+
+    @field_validator("resolvers")
+    @classmethod
+    def _https(cls, resolvers: list[str]) -> list[str]:
+        for url in resolvers:
+            if not url.startswith("https://"):
+                raise ValueError(
+                    f"{url!r} is not https://: an answer that anybody on the way can write is none"
+                )
+        return resolvers
+
+    def refresh(self, group: str) -> int:
+        """Seconds between refreshes."""
+        own = self.groups.get(group, GroupSettings()).refresh
+        return own or (15 * MINUTE if group == "critical" else 60 * MINUTE)
+
+    def offline_of(self, group: str) -> Offline:
+        """What the group does after a boot without an answer."""
+        return self.groups.get(group, GroupSettings()).offline or self.offline
