@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import BadInput
 from .ownership.policy import Ownership, Peer
 from .protection.policy import Policy
+from .traffic.policy import CloudflareSettings, EdgeKind
 
 
 class Parts(BaseModel):
@@ -57,6 +58,9 @@ class HostSettings(BaseModel):
     ownership: Ownership = Ownership()
     may_own: bool = True
     peers: dict[str, Peer] = {}
+    stack: str = Field(default="homelab", pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+    edge: EdgeKind = "cloudflare"
+    cloudflare: CloudflareSettings = CloudflareSettings()
     ssh_user: str = "root"
     ssh_ports: list[int] = [22]
     lan_networks: list[str] = []

@@ -1,0 +1,193 @@
+"""Brings the zone to what the inventory says, and never against an owner who changed meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..agent.owner import record as ownership
+from ..agent.owner.record import Ownership
+from ..cloudflare import Tunnel
+from ..errors import BadInput, UnderstudyError
+from . import flip, records, tunnels
+from .edge import Edge
+from .records import Batch, Change, Difference, Record
+
+MOST_IN_BATCH = 200
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a converge of the traffic would do; ``notes`` are facts that are no change."""
+
+    tunnels: tuple[tunnels.TunnelWork, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+    batch: Batch = field(default_factory=Batch)
+
+    def count(self) -> int:
+        """How many things would change."""
+        return len(self.changes) + sum(1 for work in self.tunnels if work.sentences())
+
+    def rows(self) -> list[dict[str, str]]:
+        """Rows as `understudy plan` shows them."""
+        rows = [
+            {"kind": "tunnel", "what": work.host, "why": sentence}
+            for work in self.tunnels
+            for sentence in work.sentences()
+        ]
+        return rows + [
+            {"kind": "record", "what": c.name, "why": f"{c.action}: {c.why}"} for c in self.changes
+        ]
+
+
+@dataclass
+class Owners:
+    """Who owns each group now, the claims' ids, and the claims that have to be made."""
+
+    hosts: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, Record] = field(default_factory=dict)
+    new: list[Ownership] = field(default_factory=list)
+    texts: dict[str, Ownership] = field(default_factory=dict)
+
+
+def check_names(edge: Edge) -> None:
+    """Raises BadInput for a hostname outside the zone."""
+    zone = edge.zone.name
+    for name in edge.world.names:
+        if name != zone and not name.endswith("." + zone):
+            raise BadInput(f"{name} is not in the zone {zone}: change `domain` in group_data/all.py")
+
+
+def look(edge: Edge) -> Findings:
+    """Compare; nothing is changed."""
+    check_names(edge)
+    have = edge.tunnels()
+    work = tunnels.work(edge, have)
+    live = edge.account.records(edge.zone)
+    owners = owners_of(edge, live)
+    difference, notes = _difference(edge, live, owners, have)
+    return Findings(tuple(work), difference.changes, tuple(notes), difference.batch)
+
+
+def apply(edge: Edge) -> Findings:
+    """Make it so. Returns what was done. A second run finds nothing and writes nothing."""
+    found = look(edge)
+    if not found.count():
+        return found
+    edge.account.check_permissions(edge.zone, writing=True)
+    have = edge.tunnels()
+    for work in found.tunnels:
+        if work.sentences():
+            have[work.host] = tunnels.apply(edge, work, have)
+    live = edge.account.records(edge.zone)
+    owners = owners_of(edge, live)
+    difference, notes = _difference(edge, live, owners, have)
+    _send(edge, difference, owners)
+    return Findings(found.tunnels, difference.changes, tuple(notes))
+
+
+def owners_of(edge: Edge, live: list[Record]) -> Owners:
+    """Read every group's claim; a group without one is for the primary, with epoch 1."""
+    found, nonce = Owners(), secrets.token_hex(8)
+    for group in edge.world.groups:
+        held = flip.claims(edge, live, group)
+        if held:
+            claim, owner = held[0]
+            found.hosts[group], found.claims[group], found.texts[group] = owner.owner, claim, owner
+            continue
+        first = edge.world.first_owner(group)
+        if first:
+            new = Ownership(group, first, 1, nonce)
+            found.hosts[group], found.texts[group] = first, new
+            found.new.append(new)
+    return found
+
+
+def _difference(
+    edge: Edge, live: list[Record], owners: Owners, have: Mapping[str, Tunnel]
+) -> tuple[Difference, list[str]]:
+    wanted, kept, notes = _routes(edge, owners, have)
+    untouched = [r for r in live if r.name not in kept]
+    wanted += _texts(edge, owners)
+    return records.difference(wanted, untouched, edge.world.stack), notes
+
+
+def _routes(
+    edge: Edge, owners: Owners, have: Mapping[str, Tunnel]
+) -> tuple[list[Record], set[str], list[str]]:
+    """The CNAMEs that should be, the names to leave as they are, and why."""
+    wanted, kept, notes = list[Record](), set[str](), list[str]()
+    planned = {host.name for host in edge.world.hosts}
+    for group in edge.world.groups:
+        owner = owners.hosts.get(group, "")
+        tunnel = have[owner].id if owner in have else "(new tunnel)" if owner in planned else ""
+        if not tunnel:
+            kept |= set(edge.world.names_of(group))
+            notes.append(_left(group, owner))
+            continue
+        stack = edge.world.stack
+        wanted += [records.route(name, tunnel, group, stack) for name in edge.world.names_of(group)]
+    return wanted, kept, notes
+
+
+def _left(group: str, owner: str) -> str:
+    if not owner:
+        return f"the group {group} has no owner and no primary carries it: its names are left as they are"
+    return f"{owner} owns the group {group} but has no tunnel: its names are left as they are"
+
+
+def _texts(edge: Edge, owners: Owners) -> list[Record]:
+    """The owner's TXT of every group, and the claims that are missing."""
+    domain, stack = edge.world.domain, edge.world.stack
+    wanted = [
+        records.text_record(ownership.owner_name(group, domain), ownership.text(owner), "owner", group, stack)
+        for group, owner in owners.texts.items()
+    ]
+    return wanted + [
+        records.text_record(
+            ownership.claim_name(one.group, domain), ownership.text(one), "claim", one.group, stack
+        )
+        for one in owners.new
+    ]
+
+
+def _send(edge: Edge, difference: Difference, owners: Owners) -> None:
+    """Send the batch, tied to the claims that were read: where one has gone meanwhile, nothing is done."""
+    if not len(difference.batch):
+        return
+    ties = tuple((claim.id, {"content": claim.content}) for claim in owners.claims.values())
+    for part in _parts(difference.batch, MOST_IN_BATCH - len(ties)):
+        tied = replace(part, patches=(*ties, *part.patches))
+        try:
+            edge.account.batch(edge.zone, tied)
+        except UnderstudyError as error:
+            _explain(edge, owners, error)
+    for group in (one.group for one in owners.new):
+        flip.claims(edge, edge.account.records(edge.zone), group)  # raises when another converge made one too
+
+
+def _parts(batch: Batch, most: int) -> list[Batch]:
+    """The same changes in transactions of a size that the API takes."""
+    deletes, patches, posts = list(batch.deletes), list(batch.patches), list(batch.posts)
+    parts = []
+    while deletes or patches or posts:
+        one = deletes[:most]
+        two = patches[: most - len(one)]
+        three = posts[: most - len(one) - len(two)]
+        parts.append(Batch(tuple(one), tuple(two), tuple(three)))
+        deletes, patches, posts = deletes[len(one) :], patches[len(two) :], posts[len(three) :]
+    return parts
+
+
+def _explain(edge: Edge, owners: Owners, error: UnderstudyError) -> None:
+    live = edge.account.records(edge.zone)
+    moved = [
+        group for group, claim in owners.claims.items() if claim.id not in {record.id for record in live}
+    ]
+    if moved:
+        raise UnderstudyError(
+            f"the group {moved[0]} has changed hands while its names were compared: nothing was changed, converge again"
+        ) from error
+    raise error

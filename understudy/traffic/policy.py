@@ -1,0 +1,24 @@
+"""What an inventory says about the way from the public names to a host."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+EdgeKind = Literal["cloudflare", "external", "none"]
+
+
+class CloudflareSettings(BaseModel):
+    """Where the owner's zone is. Everything has a default: the zone is looked up by the domain.
+
+    ``zone`` and ``account`` are ids (with both, a token needs no Zone Read). ``api_url`` is another address of the API
+    (else CLOUDFLARE_BASE_URL). ``resolvers`` are DNS-over-HTTPS addresses that speak application/dns-json.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    zone: str = ""
+    account: str = ""
+    api_url: str = ""
+    resolvers: list[str] = ["https://cloudflare-dns.com/dns-query", "https://dns.google/resolve"]
