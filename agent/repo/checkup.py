@@ -15,6 +15,9 @@ __all__ = ["Checkup", "check", "services_hit"]
 
 EVERY = "*"
 UNSEARCHED = "(the damage could not be searched: take all of it for damaged)"
+FOLDERS = "(folders of it)"
+_SHOWN = 20
+_AT_ONCE = 10_000
 # Other ids in such a line are of blobs, or of what the pack looks like now.
 _PACK = re.compile(r"^pack ([0-9a-f]{64})\b", re.MULTILINE)
 
@@ -60,10 +63,11 @@ def services_hit(repo: Repo, packs: list[str], timeout: float) -> dict[str, list
         among = latest_of_each(snapshots.listed(repo, timeout=timeout))
     except AgentError:
         return {EVERY: [UNSEARCHED]}
-    entries, searched = _found(repo, packs, among, timeout)
-    hit = _paths(entries, among)
-    # restic's search ends at the first pack whose own header is gone: then nothing can be said to be whole.
-    return hit if searched else {name: hit.get(name, [UNSEARCHED]) for name in among}
+    try:
+        return _paths(_found(repo, commands.find("pack", packs, _ids(among)), timeout), among)
+    except AgentError:
+        # restic's search ends at the first pack whose own header is gone; the index still knows what was in it.
+        return _by_index(repo, packs, among, timeout)
 
 
 def latest_of_each(found: list[Snapshot]) -> dict[str, Snapshot]:
@@ -71,18 +75,58 @@ def latest_of_each(found: list[Snapshot]) -> dict[str, Snapshot]:
     return {name: snapshot for snapshot in found for name in snapshot.services}
 
 
-def _found(
+def _ids(among: dict[str, Snapshot]) -> list[str]:
+    return sorted({snapshot.id for snapshot in among.values()})
+
+
+def _found(repo: Repo, argv: list[str], timeout: float) -> list[dict[str, Any]]:
+    result = restic.run(repo, argv, timeout)
+    return [entry for line in result.lines if isinstance(line, list) for entry in line]
+
+
+def _by_index(
     repo: Repo, packs: list[str], among: dict[str, Snapshot], timeout: float
-) -> tuple[list[dict[str, Any]], bool]:
-    """(what restic found, whether it searched to the end)."""
-    searched = True
-    ids = sorted({snapshot.id for snapshot in among.values()})
+) -> dict[str, list[str]]:
+    """The same, asked for each piece that the index places in these packs."""
     try:
-        result = restic.run(repo, commands.find_packs(packs, ids), timeout)
+        files, folders = _blobs(repo, packs, timeout)
+        hit: dict[str, list[str]] = {}
+        for at in range(0, len(files), _AT_ONCE):
+            entries = _found(repo, commands.find("blob", files[at : at + _AT_ONCE], _ids(among)), timeout)
+            for name, paths in _paths(entries, among).items():
+                hit.setdefault(name, []).extend(paths[: _SHOWN - len(hit.get(name, []))])
+    except AgentError:
+        return {name: [UNSEARCHED] for name in among}
+    for name, snapshot in among.items() if folders else ():
+        if not _walks(repo, snapshot, name, timeout):
+            hit.setdefault(name, []).insert(0, FOLDERS)
+    return hit
+
+
+def _blobs(repo: Repo, packs: list[str], timeout: float) -> tuple[list[str], list[str]]:
+    """(pieces of files, folders) in these packs, by the index. Raises AgentError when it does not know them all."""
+    left, files, folders = set(packs), list[str](), list[str]()
+    for index in restic.run(repo, commands.indexes(), timeout).lines:
+        for text in restic.run(repo, commands.index(str(index)), timeout).lines:
+            for pack in text.get("packs") or () if isinstance(text, dict) else ():
+                if pack["id"] in left:
+                    left.discard(pack["id"])
+                    for blob in pack["blobs"]:
+                        (folders if blob["type"] == "tree" else files).append(blob["id"])
+        if not left:
+            return files, folders
+    raise AgentError(f"no index of {repo.title} knows {len(left)} of the damaged packs", "failed")
+
+
+def _walks(repo: Repo, snapshot: Snapshot, service: str, timeout: float) -> bool:
+    """Whether every folder of the service can be read. restic says of none which it was, and may even crash."""
+    try:
+        restic.run(repo, commands.walk(snapshot.id, service), timeout)
     except ResticError as error:
-        # It complains about what it cannot read and still lists what it found.
-        result, searched = error.result, False
-    return [entry for line in result.lines if isinstance(line, list) for entry in line], searched
+        if error.kind in ("unreachable", "interrupted", "password"):
+            raise
+        return False
+    return True
 
 
 def _paths(entries: list[dict[str, Any]], among: dict[str, Snapshot]) -> dict[str, list[str]]:
@@ -92,6 +136,6 @@ def _paths(entries: list[dict[str, Any]], among: dict[str, Snapshot]) -> dict[st
         service = path.strip("/").split("/")[0]
         if service in among and among[service].id == entry.get("snapshot"):
             paths = hit.setdefault(service, [])
-            if path not in paths and len(paths) < 20:
+            if path not in paths and len(paths) < _SHOWN:
                 paths.append(path)
     return hit

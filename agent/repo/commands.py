@@ -9,7 +9,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Backup", "backup", "check", "copy", "find_packs", "init", "probe", "snapshots"]
+__all__ = [
+    "Backup",
+    "backup",
+    "check",
+    "copy",
+    "find",
+    "index",
+    "indexes",
+    "init",
+    "probe",
+    "snapshots",
+    "walk",
+]
 
 _RETRY_LOCK = "5m"
 
@@ -95,12 +107,30 @@ def check(part: int, parts: int) -> list[str]:
     return ["check", "--json", "--no-lock", f"--read-data-subset={part}/{parts}"]
 
 
-def find_packs(packs: Sequence[str], among: Sequence[str]) -> list[str]:
-    """Which files of these snapshots lie in these packs."""
-    argv = ["find", "--json", "--no-lock", "--pack"]
+def find(kind: str, ids: Sequence[str], among: Sequence[str]) -> list[str]:
+    """Which files of these snapshots lie in these packs (kind "pack") or hold these pieces ("blob").
+
+    Without the cache: it holds whole copies of what the store has damaged.
+    """
+    argv = ["find", "--json", "--no-lock", "--no-cache", f"--{kind}"]
     for snapshot in among:
         argv += ["--snapshot", snapshot]
-    return [*argv, "--", *packs]
+    return [*argv, "--", *ids]
+
+
+def indexes() -> list[str]:
+    """The ids of all index files, one a line."""
+    return ["list", "index", "--no-lock", "--no-cache"]
+
+
+def index(which: str) -> list[str]:
+    """One index file: {"packs": [{"id", "blobs": [{"id", "type": "data" | "tree", ...}]}]}."""
+    return ["cat", "index", which, "--no-lock", "--no-cache"]
+
+
+def walk(snapshot: str, service: str) -> list[str]:
+    """Read every folder of a service in a snapshot, from the store itself."""
+    return ["ls", "--json", "--no-lock", "--no-cache", "--recursive", f"{snapshot}:/{service}"]
 
 
 def _source(repository_file: str, password_file: str) -> list[str]:

@@ -62,16 +62,9 @@ def test_the_other_questions_are_asked_exactly_so() -> None:
         "--retry-lock", "5m", "--", "1", "2",
     ]  # fmt: skip
     assert commands.check(3, 12) == ["check", "--json", "--no-lock", "--read-data-subset=3/12"]
-    assert commands.find_packs(["p"], ["s"]) == [
-        "find",
-        "--json",
-        "--no-lock",
-        "--pack",
-        "--snapshot",
-        "s",
-        "--",
-        "p",
-    ]
+    assert commands.find("pack", ["p"], ["s"]) == [
+        "find", "--json", "--no-lock", "--no-cache", "--pack", "--snapshot", "s", "--", "p",
+    ]  # fmt: skip
 
 
 def opened(box: Host, url: str, credentials: dict[str, str], **more: Any) -> restic.Repo:
