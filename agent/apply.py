@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import commit, lock, manifest, markers, recover, space, stage, validate
+from . import commit, lock, manifest, markers, originals, recover, space, stage, validate
 from .disk import Disk
 from .errors import AgentError, because
 from .journal import Journal
@@ -60,7 +60,7 @@ def _transact(disk: Disk, request: Request) -> Plan:
     plan = build(disk.root, request, before)
     if not plan.steps:
         return plan
-    contents = stage.unpack(request)
+    contents = {**stage.unpack(request), **_put_back(disk.root, plan, request)}
     _require_contents(plan, contents)
     space.check(disk.root, plan, contents, request.context)
     try:
@@ -69,12 +69,20 @@ def _transact(disk: Disk, request: Request) -> Plan:
             raise AgentError(
                 "files changed on the host while they were checked; nothing was changed", "stale"
             )
+        originals.keep(disk, plan.steps, manifest.entries(request.manifest), before)
         _commit(disk, _journal(disk, request, plan), {**contents, MANIFEST: plan.manifest})
     except OSError as error:
         raise AgentError(f"{error.filename or STATE}: {because(error)}; nothing was changed", "io") from error
     finally:
         stage.sweep(disk)
     return plan
+
+
+def _put_back(root: Root, plan: Plan, request: Request) -> dict[str, bytes]:
+    """Content of the originals that come back where our own file goes."""
+    known = originals.load(root) if request.delete else {}
+    paths = [step.path for step in plan.steps if step.op == "put" and step.path in request.delete]
+    return {path: originals.content(root, known[path]) for path in paths if known[path]["kind"] == "file"}
 
 
 def _require_contents(plan: Plan, contents: dict[str, bytes]) -> None:

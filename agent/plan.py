@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import manifest, mounts
+from . import manifest, mounts, originals
 from .errors import AgentError
 from .look import MISSING, Seen, fingerprint, is_empty, link, look
 from .request import Entry, Request
 from .root import MANIFEST, Root
-from .steps import Step, temp_name
+from .steps import Op, Step, temp_name
 
 __all__ = ["Plan", "build"]
 
@@ -40,7 +40,7 @@ def build(root: Root, request: Request, before: dict[str, Any] | None) -> Plan:
     made = {step.path for step in dirs if step.op == "mkdir"}
     kept = set(manifest.entries(request.manifest)) | {entry.path for entry in request.entries}
     ours = manifest.created(before) | made
-    rmdirs = _empty_parents(root, [step.path for step in deletes], ours - made, kept)
+    rmdirs = _empty_parents(root, [step.path for step in deletes if step.op == "delete"], ours - made, kept)
     content = manifest.render(request.manifest, ours - {step.path for step in rmdirs})
     steps = dirs + puts + deletes + rmdirs
     for number, step in enumerate(step for step in steps if step.op in ("put", "delete")):
@@ -136,7 +136,9 @@ def _refuse_target(root: Root, entry: Entry, live: Seen, busy: set[str]) -> None
 
 
 def _deletes(root: Root, request: Request, before: dict[str, Any] | None) -> list[Step]:
+    """Steps for files that are ours no more: what stood there before us comes back, else the file goes."""
     known = manifest.entries(before)
+    former = originals.load(root) if request.delete else {}
     steps = []
     for path, sha256 in request.delete.items():
         live = look(root, path)
@@ -148,10 +150,16 @@ def _deletes(root: Root, request: Request, before: dict[str, Any] | None) -> lis
             raise _stale(path)
         mounts.missing_parents(root, path)
         reactions = list(request.delete_reactions.get(path, ()))
-        steps.append(
-            Step("delete", path, live, MISSING, temp_name(request.release, path), reactions=reactions)
-        )
+        old = originals.seen(former[path]) if path in former else MISSING
+        if old == live:
+            continue
+        op: Op = "delete" if old == MISSING else "meta" if _same_content(live, old) else "put"
+        steps.append(Step(op, path, live, old, temp_name(request.release, path), reactions=reactions))
     return steps
+
+
+def _same_content(one: Seen, other: Seen) -> bool:
+    return one.kind == other.kind == "file" and one.sha256 == other.sha256
 
 
 def _empty_parents(root: Root, deleted: Iterable[str], ours: set[str], kept: set[str]) -> list[Step]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import commit, lock, stage
+from . import commit, lock, originals, stage
 from . import journal as journals
 from .disk import Disk
 from .errors import AgentError, because
@@ -59,7 +59,7 @@ def recover(disk: Disk) -> dict[str, Any] | None:
         report = {"release": journal.release, **_close(disk, journal)}
         say(f"it was {report['outcome']}")
     stage.sweep(disk)
-    for folder in (STATE, PENDING):
+    for folder in (STATE, PENDING, originals.FOLDER):
         disk.drop_unfinished(folder)
     return report
 

@@ -193,12 +193,17 @@ def _same(wanted: str | int, state: Mapping[str, Any], name: str, number: str) -
 
 
 def deletions(desired: Desired, survey: Survey) -> list[FileChange]:
-    """Files of our last manifest that nothing declares any more and that still are as we wrote them."""
+    """Files of our last manifest that nothing declares any more and that still are as we wrote them.
+
+    A service that we leave to its owner from now on keeps the files it runs from.
+    """
     manifest = survey.get("manifest") or {}
     live = survey.get("files") or {}
     found = []
     for path, known in sorted(manifest.get("entries", {}).items()):
         if path in desired.tree.entries or known.get("kind") == "dir":
+            continue
+        if known.get("service") in desired.untouched:
             continue
         state = live.get(path, {"kind": "missing"})
         if state["kind"] != "missing" and observed(state) == known.get("sha256"):

@@ -80,17 +80,22 @@ class NativeWish:
 
 @dataclass
 class Desired:
-    """Everything one host should have."""
+    """Everything one host should have.
+
+    ``services`` are brought up and kept up by us; ``untouched`` run here by their owner's hand and are only backed up.
+    """
 
     settings: HostSettings
     catalog: Catalog
     services: list[str]
     tree: Tree
     guarded: frozenset[str] = frozenset()
+    untouched: list[str] = field(default_factory=list)
     packages: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     units: list[UnitWish] = field(default_factory=list)
     stacks: dict[str, Stack] = field(default_factory=dict)
+    untouched_stacks: dict[str, Stack] = field(default_factory=dict)
     natives: dict[str, NativeWish] = field(default_factory=dict)
     levels: list[list[str]] = field(default_factory=list)
     validators: list[Validator] = field(default_factory=list)
@@ -102,3 +107,12 @@ class Desired:
     service_packages: list[str] = field(default_factory=list)
     service_units: list[UnitWish] = field(default_factory=list)
     service_validators: list[Validator] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[str]:
+        """Every service whose data this host keeps."""
+        return [*self.services, *self.untouched]
+
+    def stack_of(self, service: str) -> Stack | None:
+        """The Compose project of a service, whoever brings it up; None for a native one."""
+        return self.stacks.get(service) or self.untouched_stacks.get(service)

@@ -263,7 +263,7 @@ def _volume_key(volume: Mapping[str, Any]) -> str:
 
 def unmanaged(desired: Desired, survey: Survey) -> list[str]:
     """Containers on the host that no service of the catalogue describes: named, never touched."""
-    ours = {stack.project for stack in desired.stacks.values()}
+    ours = {stack.project for name in desired.kept if (stack := desired.stack_of(name))}
     names = (c for c in readable(survey, "containers") or [] if c.get("project") not in ours)
     return sorted(f"container {c['name']} ({c['image']})" for c in names)
 
@@ -271,7 +271,7 @@ def unmanaged(desired: Desired, survey: Survey) -> list[str]:
 def abandoned(desired: Desired, survey: Survey) -> Iterator[str]:
     """Services we brought up whose folder is gone although they still run."""
     known = ((survey.get("manifest") or {}).get("entries")) or {}
-    gone = {e["service"] for e in known.values() if e.get("service")} - set(desired.services)
+    gone = {e["service"] for e in known.values() if e.get("service")} - set(desired.kept)
     running = {c.get("project") for c in readable(survey, "containers") or []}
     for service in sorted(gone & running):
         yield (

@@ -30,7 +30,7 @@ PROXY = "caddy"
 
 def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desired:
     """Render one host. ``secrets`` maps service to name to value; missing ones raise CatalogError."""
-    names = placed(catalog, settings)
+    names = managed(catalog, settings)
     missing = [
         fault
         for name, specs in declared_secrets(catalog, settings).items()
@@ -40,6 +40,13 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
         raise CatalogError(missing)
     guarded = ownership.guarded(catalog, settings, names)
     result = Desired(settings, catalog, names, Tree(), guarded)
+    result.untouched = [name for name in placed(catalog, settings) if name not in names]
+    for name in result.untouched:
+        if not catalog.services[name].native:
+            # Compose itself reads the .env beside the files.
+            result.untouched_stacks[name] = _stack(
+                catalog.services[name], tuple(catalog.services[name].compose_files), None
+            )
     for name in names:
         _add_service(result, catalog.services[name], secrets.get(name, {}))
     result.levels = catalog.levels(names)
@@ -78,7 +85,7 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
 
 
 def placed(catalog: Catalog, settings: HostSettings) -> list[str]:
-    """The services of a host: by name, by move group, or all; switched-off parts are left out."""
+    """The services of a host: by name, by move group, or all."""
     names = list(catalog.services)
     if settings.services is not None:
         unknown = sorted(set(settings.services) - set(names))
@@ -88,6 +95,12 @@ def placed(catalog: Catalog, settings: HostSettings) -> list[str]:
     if settings.groups is not None:
         wanted = {*settings.groups, "host"}
         names = [name for name in names if catalog.services[name].block.group in wanted]
+    return names
+
+
+def managed(catalog: Catalog, settings: HostSettings) -> list[str]:
+    """Of the services of a host those that the parts which are on bring up and keep up."""
+    names = placed(catalog, settings)
     off = set()
     if not settings.parts.stacks:
         off |= {name for name in names if catalog.services[name].block.group != "host"}
@@ -109,7 +122,7 @@ def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -
 
 def declared_secrets(catalog: Catalog, settings: HostSettings) -> dict[str, dict[str, SecretSpec]]:
     """Secrets file to its declarations, for all that is placed on this host."""
-    declared = {name: dict(catalog.services[name].secrets) for name in placed(catalog, settings)}
+    declared = {name: dict(catalog.services[name].secrets) for name in managed(catalog, settings)}
     if settings.parts.backup and settings.backup.repositories:
         declared[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
     return declared
@@ -166,16 +179,8 @@ def _secret_reaction(service: Service, path: str) -> str:
 def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> None:
     assert service.compose is not None
     environment = _environment(service, {**result.settings.all_variables(), **values})
-    stack = Stack(
-        service.name,
-        service.project,
-        service.path,
-        (*service.compose_files, *ownership.override(result, service)),
-        service.env_path if environment else None,
-        tuple(service.block.profiles),
-        tuple((c.name, c.image) for c in service.containers.values()),
-        service.block.timeout,
-    )
+    files = (*service.compose_files, *ownership.override(result, service))
+    stack = _stack(service, files, service.env_path if environment else None)
     result.stacks[service.name] = stack
     result.tree.add(directory(service.path, service=service.name))
     context = _context(result, service)
@@ -201,6 +206,19 @@ def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> 
         stack.compose("exec", "-T", container, *argv) for container, argv in service.block.reload.items()
     ]
     _add_validators(result, service, stack)
+
+
+def _stack(service: Service, files: tuple[str, ...], env_file: str | None) -> Stack:
+    return Stack(
+        service.name,
+        service.project,
+        service.path,
+        files,
+        env_file,
+        tuple(service.block.profiles),
+        tuple((c.name, c.image) for c in service.containers.values()),
+        service.block.timeout,
+    )
 
 
 def _environment(service: Service, known: Mapping[str, str]) -> dict[str, str]:

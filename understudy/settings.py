@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import BadInput
 from .ownership.policy import Ownership, Peer
@@ -32,9 +32,24 @@ class Parts(BaseModel):
     replica: bool = False
     system: bool = True
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A list names the parts that are on; all others are off."""
+        if isinstance(value, (list, tuple)):
+            unknown = [name for name in value if name not in cls.model_fields]
+            if unknown:
+                raise ValueError(f"no part is called {unknown[0]!r}: {', '.join(cls.model_fields)}")
+            return {name: name in value for name in cls.model_fields}
+        return value
+
     def switched_on(self) -> list[str]:
         """Names of the parts that are on."""
         return [name for name, on in self.model_dump().items() if on]
+
+    def switched_off(self) -> list[str]:
+        """Names of the parts that are off: what they are about stays as it is on the host."""
+        return [name for name, on in self.model_dump().items() if not on]
 
 
 class HostSettings(BaseModel):

@@ -26,7 +26,7 @@ HOST_GROUP = "host"
 
 def plan(result: Desired, policy: Policy, credential_files: Mapping[str, str]) -> dict[str, Any]:
     """The whole plan of one host as plain JSON values, without any secret."""
-    services = {name: entry(result, result.catalog.services[name]) for name in result.services}
+    services = {name: entry(result, result.catalog.services[name]) for name in result.kept}
     kept = {name: value for name, value in services.items() if keeps_something(value)}
     for name, value in kept.items():
         value["needs"] = [other for other in value["needs"] if other in kept and other != name]
@@ -95,7 +95,7 @@ def options(repository: RepositorySettings, flags: str = "") -> list[str]:
 
 def entry(result: Desired, service: Service) -> dict[str, Any]:
     """One service of the plan."""
-    block, stack = service.block, result.stacks.get(service.name)
+    block, stack = service.block, result.stack_of(service.name)
     found = mounts.of(result, service)
     dumped = databases.of(result, service, found)  # takes the servers' own files out of ``found``
     return {
