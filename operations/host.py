@@ -8,6 +8,7 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from .. import baseline, preflight
+from ..agent.root import STATE
 from ..errors import UnderstudyError
 from . import lock
 from .session import Commands, Session, guarded, looking, of, refuse, run
@@ -63,10 +64,20 @@ def packages() -> Commands:
 
 
 def install_command(names: list[str]) -> str:
-    """One shell command: refresh the index, then install without questions or recommendations."""
+    """One shell command: refresh the index, note what is about to come, install without questions or recommendations."""
     chosen = " ".join(shlex.quote(name) for name in names)
     options = "-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold -y --no-install-recommends"
-    return f"export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install {options} {chosen}"
+    # "Inst NAME (NEW" is new, "Inst NAME [OLD] (NEW" an upgrade of somebody else's package.
+    coming = f"apt-get --simulate install {options} {chosen} | sed -n 's/^Inst \\([^ ]*\\) (.*/\\1/p'"
+    return (
+        "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && "
+        f"{noted('packages', coming)} && apt-get install {options} {chosen}"
+    )
+
+
+def noted(name: str, lines: str) -> str:
+    """The shell command that adds the output of ``lines`` to one of the host's notes, for `host leave`."""
+    return f"(umask 077; mkdir -p {STATE} && {{ {lines}; }} >> {STATE}/{name})"
 
 
 def _install(session: Session, names: list[str]) -> None:
@@ -92,7 +103,13 @@ def user_command(name: str) -> str:
 
 
 def _create(session: Session, names: list[str]) -> None:
-    shell(session, " && ".join(map(user_command, names)), f"could not create {', '.join(names)}", timeout=60)
+    note = noted("users", f"printf '%s\\n' {' '.join(shlex.quote(name) for name in names)}")
+    shell(
+        session,
+        " && ".join([note, *map(user_command, names)]),
+        f"could not create {', '.join(names)}",
+        timeout=60,
+    )
     session.record("users", names)
 
 

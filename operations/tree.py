@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,8 +13,10 @@ from pyinfra.api import operation
 
 from .. import release
 from ..compare import FileChange
+from ..protection.files import UNITS
 from ..secrets import Masker
 from ..tree import Entry
+from .host import shell
 from .session import Commands, Session, guarded, of, run
 
 MOST_LINES = 20
@@ -36,6 +39,7 @@ def reconciled() -> Commands:
 def apply(session: Session) -> None:
     """Upload and apply what differs; the agent refuses what changed since it was compared."""
     changes = session.changes().files
+    _stop_units(session, changes)
     before = (session.survey().get("manifest") or {}) if session.only else None
     request = release.build(session.desired, changes, before=before)
     answer = session.agent("apply", request, timeout=900)
@@ -43,6 +47,21 @@ def apply(session: Session) -> None:
         session.host.log_styled(line, fg="green", log_func=logger.info)
     session.record("files", [f"{change.action} {change.path}" for change in changes])
     session.note(apply_seconds=answer.get("seconds"))
+
+
+def leaving_units(changes: Iterable[FileChange]) -> list[str]:
+    """Units of ours whose files go: a timer would go on firing after its file is gone."""
+    paths = [change.path for change in changes if change.action == "delete" and not change.service]
+    names = [path.removeprefix(f"{UNITS}/") for path in paths if path.startswith(f"{UNITS}/understudy-")]
+    return sorted(name for name in names if "/" not in name)
+
+
+def _stop_units(session: Session, changes: Iterable[FileChange]) -> None:
+    names = leaving_units(changes)
+    if names:
+        chosen = " ".join(shlex.quote(name) for name in names)
+        shell(session, f"systemctl disable --now --quiet {chosen}", "could not stop our units", timeout=120)
+        session.record("stopped", names)
 
 
 def summary(changes: list[FileChange]) -> list[str]:

@@ -7,7 +7,7 @@ import shlex
 from pyinfra import host
 from pyinfra.api import operation
 
-from .host import shell
+from .host import noted, shell
 from .session import Commands, Session, guarded, of, run
 
 SYSTEM_REACTIONS = {
@@ -20,6 +20,9 @@ SYSTEM_REACTIONS = {
     "fail2ban": "systemctl reload-or-restart fail2ban",
     "timesyncd": "systemctl try-restart systemd-timesyncd",
 }
+
+# A unit that was off before us goes off again when we leave.
+_NOTE = 'systemctl is-enabled --quiet "$unit" 2>/dev/null || printf "%s\\n" "$unit"'
 
 
 @operation()
@@ -67,6 +70,9 @@ def command(reactions: list[str], restarts: list[str], starts: list[str]) -> str
     steps = ["systemctl daemon-reload"]
     steps += [SYSTEM_REACTIONS[name] for name in reactions]
     enable = sorted({*restarts, *starts})
+    foreign = [name for name in enable if not name.startswith("understudy-")]
+    if foreign:
+        steps.append(noted("enabled", f"for unit in {_quoted(foreign)}; do {_NOTE}; done"))
     if enable:
         steps.append(f"systemctl enable --quiet {_quoted(enable)}")
     if restarts:

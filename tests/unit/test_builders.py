@@ -64,15 +64,25 @@ def test_retiring_never_removes_volumes(desired: Desired) -> None:
 
 
 def test_units_settle_in_one_command_that_stops_at_the_first_failure() -> None:
-    assert units.command(["sysctl"], ["a.service"], ["a.service", "b.timer"]) == (
+    own = ["understudy-a.service", "understudy-b.timer"]
+    assert units.command(["sysctl"], own[:1], own) == (
         "{ systemctl daemon-reload; } && { sysctl --system --quiet || true; } && "
-        "{ systemctl enable --quiet a.service b.timer; } && { systemctl restart a.service; } && { systemctl start b.timer; }"
+        "{ systemctl enable --quiet understudy-a.service understudy-b.timer; } && "
+        "{ systemctl restart understudy-a.service; } && { systemctl start understudy-b.timer; }"
     )
+
+
+def test_a_unit_of_somebody_else_that_was_off_is_noted_before_it_is_enabled() -> None:
+    command = units.command([], [], ["docker.service"])
+    note, enable = command.index(">> /var/lib/understudy/enabled"), command.index("systemctl enable")
+    assert note < enable and "systemctl is-enabled --quiet" in command[:note]
 
 
 def test_packages_are_installed_without_questions() -> None:
     command = install_command(["restic", "a b"])
-    assert command.startswith("export DEBIAN_FRONTEND=noninteractive; apt-get update -q && apt-get install ")
+    assert command.startswith("export DEBIAN_FRONTEND=noninteractive; apt-get update -q && ")
+    note, install = command.index(">> /var/lib/understudy/packages"), command.rindex("apt-get install")
+    assert "apt-get --simulate install" in command[:note] and note < install
     assert command.endswith("--no-install-recommends restic 'a b'") and "--force-confold" in command
 
 
