@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import apt, manifest, originals, ours
+from . import apt, manifest, originals, ours, unguard
 from .errors import AgentError
 from .look import MISSING, Seen, fingerprint, is_empty, look
 from .root import MANIFEST, STATE, Root
@@ -62,6 +62,7 @@ def items(root: Root, wish: Wish) -> list[Item]:
     listed = manifest.load(root)
     return [
         *_units(root, listed),
+        *_guarded(root),
         *_tables(),
         *_scratch(),
         *_files(root, listed),
@@ -93,6 +94,16 @@ def _units(root: Root, listed: dict[str, Any] | None) -> Iterator[Item]:
         yield Item("enabled", name, ours.unit_state(name), "keep" if held else "disable", why)
 
 
+def _guarded(root: Root) -> Iterator[Item]:
+    """What only the guard starts: on the host that owns it, Docker and systemd take over again."""
+    for address, policy in unguard.containers(root).items():
+        yield Item("restart policy", address, "the guard's", "restore", f"{policy} again")
+    for unit in unguard.units(root):
+        yield Item("condition", unit, "the guard's", "remove")
+    for service, group in unguard.elsewhere(root).items():
+        yield Item("service", service, "down", "keep", f"another host owns {group}: nothing starts it here")
+
+
 def _tables() -> Iterator[Item]:
     for name in ours.tables():
         yield Item("nft table", name, "loaded", "remove")
@@ -105,9 +116,11 @@ def _scratch() -> Iterator[Item]:
 
 
 def _files(root: Root, listed: dict[str, Any] | None) -> Iterator[Item]:
-    former = originals.load(root)
+    former, elsewhere = originals.load(root), unguard.elsewhere(root)
     for path, entry in sorted(manifest.entries(listed).items()):
         if entry.get("kind") != "dir":
+            if path.startswith(f"{unguard.OVERRIDES}/") and entry.get("service") not in elsewhere:
+                entry = {**entry, "service": ""}  # only the guard's: the owner's own files say how to restart
             yield _file(root, path, entry, former.get(path))
 
 

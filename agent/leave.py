@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from . import apt, footprint, lock, originals, ours, process, recover
+from . import apt, footprint, lock, originals, ours, process, recover, unguard
 from .disk import Disk
 from .errors import AgentError, because
 from .footprint import DUMPS, UNITS, Item, Wish
@@ -65,6 +65,10 @@ def _carry_out(root: Root, found: list[Item]) -> list[Item]:
     """Everything that is not kept, step by step; what could not be removed raises and a second run goes on."""
     todo = [item for item in found if item.fate != "keep"]
     _units(root, _of(todo, "unit"), _of(todo, "enabled"))
+    for item in _of(todo, "restart policy"):
+        unguard.free_container(item.what, item.why.removesuffix(" again"))
+    for item in _of(todo, "condition"):
+        unguard.free_unit(root, item.what)
     for kind, action in _ACTIONS.items():
         for item in _of(todo, kind):
             action(root, item)

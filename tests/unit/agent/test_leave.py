@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from understudy.agent import apt, footprint, leave, ours
+from understudy.agent import apt, footprint, leave, ours, unguard
 from understudy.agent.errors import AgentError
 from understudy.agent.process import Finished
 
@@ -149,3 +149,24 @@ def test_apt_is_asked_first_and_nothing_goes_when_it_would_take_more(monkeypatch
     with pytest.raises(AgentError, match="backup-tool"):
         apt.purge(["restic"])
     assert [argv[1] for argv in called] == ["--simulate"]
+
+
+def test_what_the_guard_starts_is_given_back_only_where_this_host_owns_it(world: World) -> None:
+    def service(group: str, unit: str = "") -> dict[str, Any]:
+        restart = {} if unit else {"app": "always"}
+        return {"group": group, "project": "" if unit else group, "unit": unit, "restart": restart}
+
+    services = {"a": service("mine"), "b": service("theirs"), "c": service("mine", "c.service")}
+    world.write("/etc/understudy/owner.json", json.dumps({"services": services, "connectors": ["t.service"]}))
+    for name in ("mine", "any"):
+        world.write(f"/run/understudy/may/{name}", "owner")
+    condition = "ExecCondition=+/usr/bin/test -e /run/understudy/may/mine\n"
+    world.write(
+        "/etc/systemd/system/c.service", f"[Service]\n# Written by the guard (x)\n{condition}ExecStart=x\n"
+    )
+    found = fates(world)
+    assert found["mine/app"] == ("restore", "always again") and "theirs/app" not in found
+    assert found["b"][0] == "keep" and "nothing starts it here" in found["b"][1]
+    assert found["c.service"][0] == found["t.service"][0] == "remove"
+    unguard.free_unit(world.root, "c.service")
+    assert world.at("/etc/systemd/system/c.service").read_text() == "[Service]\nExecStart=x\n"
