@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from lab.engine import docker, ensure_engine, reachable, stop_engine
+from lab.hetzner import daemon as hetzner
 from lab.network import remove_network
 from lab.settings import LABEL, SCRATCH, Settings, find_settings
 from lab.shell import LabError, run
@@ -21,6 +22,7 @@ def remove_lab(settings: Settings, *, everything: bool) -> None:
     if everything and settings.state.is_dir():
         wake_engine(settings)
     stores.down(settings)
+    hetzner.down(settings)
     if reachable():
         remove_labelled("container", settings.label)
         remove_labelled("volume", settings.label)

@@ -14,6 +14,7 @@ from pathlib import Path
 from lab import hosts, ssh
 from lab.engine import ensure_engine
 from lab.facts import Facts, HostFacts, place_host, read_facts, write_facts
+from lab.hetzner import daemon as hetzner
 from lab.images_build import wanted_images
 from lab.machine import require_cgroup2
 from lab.network import ensure_network
@@ -66,6 +67,8 @@ def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: b
             storing = pool.submit(bring_stores_up, settings, facts, progress)
             ensure_hosts(settings, facts, names, store, progress)
             storing.result()
+        if hetzner.up(settings, facts):
+            progress.say("hetzner", hetzner.find_hetzner(settings).endpoint)
         return facts
 
 

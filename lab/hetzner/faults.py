@@ -1,0 +1,79 @@
+"""What can go wrong at Hetzner, switched on by tests. The first fault that fits a request acts."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Kind = Literal[
+    "error", "html", "delay", "lost", "hang", "reset", "sticky", "twice", "capacity", "action", "slow"
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    ``error``: answered with ``status`` and ``code``, nothing done. ``html``: the same with a page instead of JSON.
+    ``delay``: ``seconds`` pass first. ``lost``: done, and the connection breaks without an answer. ``hang``: no answer
+    for ``seconds``, nothing done. ``reset``: the connection breaks at once. ``sticky``: every page of a list is its
+    first. ``twice``: done twice, the second answer is given. ``capacity``: a server of ``type`` in ``location`` (empty:
+    any) cannot be placed. ``action``: the actions that this request starts fail with ``code``. ``slow``: they take
+    ``seconds`` longer. ``method`` and ``path`` (a part of it) limit which requests; ``times`` how often (0: no end);
+    ``skip`` lets so many that fit pass first.
+    """
+
+    kind: Kind
+    method: str = ""
+    path: str = ""
+    status: int = 503
+    code: str = "unavailable"
+    seconds: float = 0.0
+    type: str = ""
+    location: str = ""
+    times: int = 0
+    skip: int = 0
+
+
+@dataclass
+class Faults:
+    """The faults that are on, and how often each has acted."""
+
+    faults: list[Fault] = field(default_factory=list)
+    acted: list[int] = field(default_factory=list)
+    fitted: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def set(self, faults: list[dict[str, Any]]) -> None:
+        with self.lock:
+            self.faults = [Fault(**fault) for fault in faults]
+            self.acted, self.fitted = [0] * len(faults), [0] * len(faults)
+
+    def for_call(self, method: str, path: str, body: dict[str, Any]) -> Fault | None:
+        """The fault this request meets, counted."""
+        with self.lock:
+            for number, fault in enumerate(self.faults):
+                if not _fits(fault, method, path, body):
+                    continue
+                self.fitted[number] += 1
+                if self.fitted[number] <= fault.skip or 0 < fault.times <= self.acted[number]:
+                    continue
+                self.acted[number] += 1
+                return fault
+        return None
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        return [
+            {**asdict(fault), "acted": acted} for fault, acted in zip(self.faults, self.acted, strict=True)
+        ]
+
+
+def _fits(fault: Fault, method: str, path: str, body: dict[str, Any]) -> bool:
+    if (fault.method and fault.method != method) or fault.path not in path:
+        return False
+    if fault.kind != "capacity":
+        return True
+    if (method, path) != ("POST", "/servers"):
+        return False
+    return fault.type in ("", body.get("server_type")) and fault.location in ("", body.get("location"))

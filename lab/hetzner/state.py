@@ -1,0 +1,104 @@
+"""Everything one emulated project holds, kept in one file so that it survives a restart."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from lab.hetzner.answers import ApiError, Json, not_found, taken
+from lab.hetzner.labels import matches
+from lab.storage.place import write_private
+
+KINDS = ("servers", "ssh_keys", "firewalls", "volumes", "primary_ips", "placement_groups", "actions")
+FIRST_HOST, HOSTS_A_PROJECT = 100, 60  # addresses of servers within the lab's network
+PROJECTS = ("lab", "other")
+
+
+class State:
+    """One project. ``data`` maps each of KINDS to objects by number; keys that begin with ``_`` are never shown."""
+
+    def __init__(self, file: Path, project: str, subnet: str) -> None:
+        self.file, self.project, self.subnet = file, project, subnet
+        self.lock = threading.RLock()
+        first: dict[str, Any] = {"next": 1000 + 5_000_000 * PROJECTS.index(project)}
+        self.data: dict[str, Any] = json.loads(file.read_text()) if file.exists() else first
+        for kind in KINDS:
+            self.data.setdefault(kind, {})
+        self.save()
+
+    def save(self) -> None:
+        write_private(self.file, json.dumps(self.data, indent=1))
+
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """A transaction: what is done inside is kept whole, or not at all when it raises."""
+        with self.lock:
+            kept = self.data
+            self.data = deepcopy(kept)
+            try:
+                yield self.data
+            except BaseException:
+                self.data = kept
+                raise
+            self.save()
+
+    def clear(self) -> None:
+        """The empty project again, numbers going on."""
+        with self.changing() as data:
+            for kind in KINDS:
+                data[kind] = {}
+
+    def new_id(self) -> int:
+        self.data["next"] += 1
+        return int(self.data["next"])
+
+    def get(self, kind: str, key: object) -> Json:
+        found: Json | None = self.data[kind].get(str(key))
+        if found is None:
+            raise not_found(kind.removesuffix("s"), key)
+        return found
+
+    def find(self, kind: str, key: object) -> Json:
+        """By number or by name."""
+        for row in self.data[kind].values():
+            if str(key) in (str(row["id"]), row.get("name")):
+                found: Json = row
+                return found
+        raise not_found(kind.removesuffix("s"), key)
+
+    def rows(self, kind: str, name: str = "", selector: str = "") -> list[Json]:
+        """All of a kind in the order they were made, limited by name and labels."""
+        return [
+            row
+            for row in self.data[kind].values()
+            if (not name or row.get("name") == name) and matches(selector, row.get("labels", {}))
+        ]
+
+    def require_free_name(self, kind: str, name: str) -> None:
+        if self.rows(kind, name):
+            raise taken(kind.removesuffix("s"))
+
+    def free_address(self) -> str:
+        """The next address of the lab's network that no server of this project has."""
+        used = {row["ip"] for row in self.data["primary_ips"].values()}
+        network = ipaddress.ip_network(self.subnet)
+        first = FIRST_HOST + HOSTS_A_PROJECT * PROJECTS.index(self.project)
+        for number in range(first, first + HOSTS_A_PROJECT):
+            if str(network[number]) not in used:
+                return str(network[number])
+        raise ApiError(403, "resource_limit_exceeded", "primary IP limit exceeded")
+
+    def using(self, wanted: Callable[[Json], bool]) -> list[Json]:
+        """Servers that use something."""
+        return [row for row in self.data["servers"].values() if wanted(row)]
+
+
+def shown(row: Json) -> Json:
+    """The object without what the API never tells."""
+    return {key: value for key, value in row.items() if not key.startswith("_")}
