@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lab.shell import LabError
 
-CANDIDATES = [ipaddress.ip_network(f"10.{second}.77.0/24") for second in (213, 214, 87, 93, 94, 95, 96, 97)] + [
-    ipaddress.ip_network(f"172.{second}.77.0/24") for second in (29, 30, 31)
-]
+CANDIDATES = [
+    ipaddress.ip_network(f"10.{second}.77.0/24") for second in (213, 214, 87, 93, 94, 95, 96, 97)
+] + [ipaddress.ip_network(f"172.{second}.77.0/24") for second in (29, 30, 31)]
 
 
 def cgroup_layout(mounts: str) -> str:

@@ -209,9 +209,10 @@ class ApiHandler(BaseHTTPRequestHandler):
 
     def _send_bytes(self, status: int, body: bytes, kind: str, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Type": kind, "X-Correlation-Id": "lab"}.items():
+        for name, value in {**headers, "X-Correlation-Id": "lab"}.items():
             self.send_header(name, value)
         if status != 204:
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
