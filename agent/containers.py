@@ -10,7 +10,7 @@ from typing import Any
 from . import process
 from .parts import Unreadable
 
-__all__ = ["Docker"]
+__all__ = ["Docker", "describe"]
 
 _TIMEOUT = 30
 _PROJECT = "com.docker.compose.project"
@@ -39,8 +39,19 @@ class Docker:
     def containers(self) -> list[dict[str, Any]]:
         """All containers, running or not, except a drill's."""
         ids = _docker("ps", "--all", "--quiet", "--no-trunc").split() if self.installed else []
-        found = [_container(facts) for facts in _inspect(ids)]
+        found = [describe(facts) for facts in _inspect(ids)]
         return [container for container in found if not _of_a_drill(container)]
+
+    def inspected(self, kind: str) -> list[dict[str, Any]]:
+        """Docker's own description of every object of a kind: container, volume, network."""
+        if not self.installed:
+            return []
+        every = ["ps", "--all", "--quiet", "--no-trunc"] if kind == "container" else [kind, "ls", "--quiet"]
+        return _inspect(_docker(*every).split(), kind)
+
+    def used_images(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Docker's own description of these images; one that was removed meanwhile is left out."""
+        return _inspect(ids, "image")
 
     def volumes(self) -> list[dict[str, Any]]:
         """All volumes: {"name", "labels", "project"}."""
@@ -76,19 +87,20 @@ def _compose(facts: dict[str, Any]) -> str | None:
     return versions[0].lstrip("v") if versions else None
 
 
-def _inspect(ids: list[str]) -> list[dict[str, Any]]:
+def _inspect(ids: list[str], kind: str = "container") -> list[dict[str, Any]]:
     if not ids:
         return []
-    ended = process.run(["docker", "container", "inspect", *ids], _TIMEOUT)
-    # A container that ended between the two calls makes the status 1; the others are still listed.
-    gone = all("no such container" in line.lower() for line in ended.err.splitlines() if line.strip())
+    ended = process.run(["docker", kind, "inspect", *ids], _TIMEOUT)
+    # One that ended between the two calls makes the status 1; the others are still listed.
+    gone = all(f"no such {kind}" in line.lower() for line in ended.err.splitlines() if line.strip())
     if not ended.ok and not gone:
         raise Unreadable(f"docker inspect: {ended.why(1)}")
     found: list[dict[str, Any]] = json.loads(ended.out or "[]")
     return found
 
 
-def _container(facts: dict[str, Any]) -> dict[str, Any]:
+def describe(facts: dict[str, Any]) -> dict[str, Any]:
+    """One container of ``docker inspect`` as surveys report it."""
     config, state = facts["Config"], facts["State"]
     labels = config.get("Labels") or {}
     return {

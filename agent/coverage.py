@@ -23,26 +23,18 @@ from .disk import Disk
 from .errors import AgentError
 from .parts import Unreadable
 from .root import MANIFEST, Root
+from .server_kinds import INTERNAL, server_kind
 
 __all__ = ["FILE", "look", "run", "servers", "uncovered_mounts", "unnamed_databases"]
 
 FILE = f"{FOLDER}/coverage.json"
 _HEADER = b"SQLite format 3\0"
 _MOST_ENTRIES, _MOST_SECONDS = 300_000, 30.0
-# A database server by the last part of its image's name.
-_SERVERS = {
-    "postgres": re.compile(r"^(postgres|postgresql|postgis|timescaledb|pgvector|pgvecto-rs|.*-postgres)$"),
-    "mariadb": re.compile(r"^(mariadb|mysql|mysql-server|percona)$"),
-    "redis": re.compile(r"^(redis|valkey|keydb|dragonfly)$"),
-    "mongo": re.compile(r"^(mongo|mongodb)$"),
-    "influxdb": re.compile(r"^influxdb$"),
-}
 # What a container is shown of the host itself: nobody's data.
 _SYSTEM = re.compile(
     r"^/$|^/(proc|sys|dev|run|var/run|tmp|lib/modules|usr|boot)(/|$)"
     r"|^/etc/(localtime|timezone|passwd|group|ssl|understudy|os-release|machine-id)(/|$)"
 )
-_INTERNAL = {"postgres", "template0", "template1", "mysql", "information_schema", "performance_schema", "sys"}
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
@@ -166,7 +158,7 @@ def unnamed_databases(plan: Plan, held: dict[tuple[str, str], list[str]]) -> lis
             # "" stands for all of them; ours in the making or set aside are no data of anybody's.
             if (
                 not named[where] & {"", name}
-                and name not in _INTERNAL
+                and name not in INTERNAL
                 and not name.endswith(("__new", "__old"))
             ):
                 what = f"{'/'.join(where)}/{name}"
@@ -179,12 +171,6 @@ def unnamed_databases(plan: Plan, held: dict[tuple[str, str], list[str]]) -> lis
                     )
                 )
     return found
-
-
-def server_kind(image: str) -> str | None:
-    """postgres, mariadb, redis, mongo, influxdb; None when the image's name says nothing of the kind."""
-    name = image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[0]
-    return next((kind for kind, pattern in _SERVERS.items() if pattern.match(name)), None)
 
 
 def _unnamed_sqlite(root: Root, service: Service, entries: list[int]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from .root import Root
 
 __all__ = ["PROTECTING", "VERBS", "answer", "envelope", "finish"]
 
-VERBS = ("survey", "apply", "recover", "settle", "probe", "stacks", "read", "footprint", "leave")
+VERBS = ("survey", "apply", "recover", "settle", "probe", "stacks", "read", "footprint", "leave", "census")
 # These protect data; they run from the installed zipapp, by timers and by hand.
 PROTECTING = (
     "backup",

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-__all__ = ["Finished", "run", "stream"]
+__all__ = ["Finished", "run", "started", "stream"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRACE = 5.0
+_started: list[str] = []
 
 
 @dataclass
@@ -34,6 +35,11 @@ class Finished:
         """Its last words, for a sentence."""
         words = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return " / ".join(words[-count:]) or f"exit status {self.code}"
+
+
+def started() -> int:
+    """How many programs this process has started so far."""
+    return len(_started)
 
 
 def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -59,6 +65,7 @@ def _start(
     feed: IO[bytes] | None = None,
     into: IO[bytes] | None = None,
 ) -> subprocess.Popen[str]:
+    _started.append(argv[0])
     return subprocess.Popen(
         list(argv),
         stdin=feed or subprocess.DEVNULL,

@@ -35,8 +35,8 @@ Stack = dict[str, Any]
 Hashes = dict[str, Any]
 
 
-def read(root: Root, stacks: list[Stack]) -> dict[str, Hashes]:
-    """Service to {compose service: hash}, or {"error": text} where Compose cannot tell.
+def read(root: Root, stacks: list[Stack], keep: bool = True) -> dict[str, Hashes]:
+    """Service to {compose service: hash}, or {"error": text} where Compose cannot tell; ``keep`` writes the cache.
 
     A stack that refers to files beyond ``files`` and ``env_file`` is asked anew each time, unless it lists
     them as ``inputs``: a stale hash would hide a change.
@@ -49,7 +49,7 @@ def read(root: Root, stacks: list[Stack]) -> dict[str, Hashes]:
         fresh = {stack["service"]: answer for stack, answer in zip(waiting, answers, strict=True)}
     found = {name: fresh[name] if name in fresh else cache[str(key)] for name, key in keys.items()}
     new = {str(keys[name]): value for name, value in fresh.items() if keys[name] and "error" not in value}
-    if new:
+    if new and keep:
         _store(root, {**cache, **new})
     return found
 
@@ -94,11 +94,34 @@ def _ask(root: Root, stack: Stack) -> Hashes:
     missing = next((path for path in stack["files"] if _unreadable(root, path)), None)
     if missing:
         return {"error": f"{missing}: {_unreadable(root, missing)}"}
-    ended = process.run([*_argv(root, stack), "config", "--hash", "*"], _TIMEOUT)
+    ended = _resolved(root, stack) if _reads_others(root, stack) else _direct(root, stack)
     if not ended.ok:
         return {"error": ended.why()}
     rows = [line.split() for line in ended.out.splitlines()]
     return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def _direct(root: Root, stack: Stack) -> process.Finished:
+    return process.run([*_argv(root, stack), "config", "--hash", "*"], _TIMEOUT)
+
+
+def _reads_others(root: Root, stack: Stack) -> bool:
+    return any(_ELSEWHERE.search(_content(root, path) or b"env_file:") for path in stack["files"])
+
+
+def _resolved(root: Root, stack: Stack) -> process.Finished:
+    """In two steps: `config --hash` forgets what env_file brings, `up` does not, so the labels would never fit.
+
+    The resolved model may hold secrets, so it goes from one to the other in memory.
+    """
+    model = process.run([*_argv(root, stack), "config", "--format", "json"], _TIMEOUT)
+    if not model.ok:
+        return model
+    with open(os.memfd_create("model"), "w+b") as feed:
+        feed.write(model.out.encode())
+        feed.seek(0)
+        argv = [*_argv(root, {**stack, "files": [], "env_file": None}), "--file", "-"]
+        return process.run([*argv, "config", "--hash", "*"], _TIMEOUT, feed=feed)
 
 
 def _unreadable(root: Root, path: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import cli_data, cli_host, cli_repo, cli_status, runner, tables
+from . import cli_data, cli_host, cli_live, cli_repo, cli_status, runner, tables
 from . import retire as retiring
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
@@ -129,6 +129,7 @@ def retire(
     raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console, limit))
 
 
+app.command()(cli_live.audit)
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
 app.command()(cli_data.jobs)

@@ -53,14 +53,17 @@ class HostsideError(UnderstudyError):
         self.details = details or {}
 
 
-@functools.lru_cache(maxsize=1)
-def bundle() -> bytes:
+@functools.lru_cache(maxsize=2)
+def bundle(package: str = "") -> bytes:
     """The part of the agent that travels with each call, as a zip; the same sources give the same bytes.
 
-    What protects data runs from the installed zipapp only, so it stays out.
+    What protects data runs from the installed zipapp only, so it stays out; ``package`` is a verb that is a folder.
     """
     stay = {f"agent/{verb}.py" for verb in PROTECTING}
-    return _zip({n: content for n, content in _sources().items() if n.count("/") == 1 and n not in stay})
+    goes = {n: content for n, content in _sources().items() if n.count("/") == 1 and n not in stay}
+    if package:
+        goes |= {n: content for n, content in _sources().items() if n.startswith(f"agent/{package}/")}
+    return _zip(goes)
 
 
 def zipapp() -> bytes:
@@ -92,10 +95,10 @@ def command(verb: str) -> str:
     return f"python3 -IB -c {shlex.quote(_BOOT)} {verb}"
 
 
-def stdin(request: dict[str, Any]) -> str:
-    """Two lines: the agent, and the request (zlib, base64)."""
+def stdin(request: dict[str, Any], package: str = "") -> str:
+    """Two lines: the agent (with this folder of it), and the request (zlib, base64)."""
     packed = zlib.compress(json.dumps(request, separators=(",", ":")).encode(), 6)
-    return f"{base64.b64encode(bundle()).decode()}\n{base64.b64encode(packed).decode()}\n"
+    return f"{base64.b64encode(bundle(package)).decode()}\n{base64.b64encode(packed).decode()}\n"
 
 
 def parse(stdout_lines: Iterable[str]) -> dict[str, Any]:

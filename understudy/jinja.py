@@ -13,6 +13,10 @@ from .faults import CatalogError, Fault
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+def _is_page(name: str | None) -> bool:
+    return bool(name and name.endswith(".html.j2"))
+
+
 @cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
@@ -21,7 +25,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - configuration files, not HTML
+        autoescape=_is_page,  # noqa: S701 - the rest is configuration, not HTML
     )
 
 

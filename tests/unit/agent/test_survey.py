@@ -150,7 +150,7 @@ class TestDocker:
 
     def test_stopped_container_shows_its_configured_ports(self) -> None:
         stopped = {**INSPECTED, "NetworkSettings": {"Ports": {}}}
-        assert [port["port"] for port in containers._container(stopped)["ports"]] == [8080]
+        assert [port["port"] for port in containers.describe(stopped)["ports"]] == [8080]
 
 
 class TestSystem:
