@@ -1,8 +1,9 @@
 """Stops the applications of a group for a while, so that nothing is written while its last snapshot is made.
 
-Request: {"words": [GROUP]} or {"group", "seconds": 180, "servers": false, "lock_wait": 60}. Database servers go on unless
+Request: {"words": [GROUP]} or {"group", "id": "", "seconds": 180, "servers": false, "lock_wait": 60}. Database servers go on unless
 "servers". Reply: {"group", "until_in": seconds, "stopped": {service: [what]}, "seconds"}. It thaws itself when the time
-is over (``thaw`` before that), also when this agent is killed; after a reboot there is no freeze.
+is over (``thaw`` before that), also when this agent is killed; after a reboot it begins anew. ``id`` is the switchover's
+word: while one has frozen the group another cannot.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     # A tick between its stop and its start would be undone by the thaw.
     with lock.exclusive(root, backup.LOCK, f"freeze {group}", float(request.get("lock_wait", 60)), say):
         frozen = thawing.freeze(
-            Disk(root), plan, group, float(request.get("seconds", _LEASE)), bool(request.get("servers"))
+            Disk(root),
+            plan,
+            group,
+            float(request.get("seconds", _LEASE)),
+            bool(request.get("servers")),
+            str(request.get("id") or ""),
         )
     seconds = round(time.monotonic() - began, 3)
     ledger.add(root, "freeze", group=group, seconds=seconds, stopped=frozen.stopped)

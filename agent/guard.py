@@ -2,9 +2,13 @@
 
 Request: {"words": []} looks at all groups (by timer, every 30 s), [GROUP, ...] at these; ["fence"] puts the fences up
 before Docker starts; ["off"] and ["on"] switch the guard off at the console, with no network. "lock_wait": 0 by timer.
+{"told": {GROUP: record}} takes the control machine's word for what the resolvers would say in a minute; with
+"leave": {GROUP: {"promoted": nonce} or {"ran": epoch}} the group may run although no grant holds, if the live data here is
+that batch's, or of that epoch.
 
 Reply: {"host", "off": null | {...}, "groups": {GROUP: {"action", "why", "epoch", "owner", "base", "may", "fence",
-"silent": {resolver: why}, "answered", "failed": [sentences], "changed"}}, "error" when something did not start or stop}.
+"silent": {resolver: why}, "answered", "failed": [sentences], "changed", "stood": id of the freeze that held until now}},
+"error" when something did not start or stop}.
 The rules are in agent/owner/decide.py; what was found is also in /run/understudy/owner/look.json.
 """
 
@@ -19,10 +23,11 @@ from . import lift, lock, may, process
 from .data import clock, ledger
 from .disk import Disk
 from .errors import AgentError
-from .owner import doh, fences, starter, state, thawing
+from .owner import doh, fences, lease, starter, state, thawing
 from .owner.decide import Verdict, View, decide
 from .owner.doh import Heard
 from .owner.plan import Plan, load
+from .owner.record import Malformed, parse
 from .owner.state import HERE, Held
 from .parts import gather
 from .root import Root
@@ -33,6 +38,7 @@ __all__ = ["LOCK", "look", "run"]
 LOCK = "guard"
 LOOKED = f"{HERE}/look.json"
 _SAVE_EVERY = 600.0
+_NO_END = 10 * 365 * 86400.0
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
@@ -45,7 +51,16 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     with lock.exclusive(root, LOCK, purpose, float(request.get("lock_wait", 20)), say):
         if words == ["fence"]:
             return _fence(root, plan)
-        return look(root, plan, words or list(plan.groups))
+        told = _told(request)
+        leave = request.get("leave") or {}
+        return look(root, plan, words or list(told or plan.groups), told, leave)
+
+
+def _told(request: dict[str, Any]) -> dict[str, Heard]:
+    try:
+        return {group: Heard(parse(str(text))) for group, text in (request.get("told") or {}).items()}
+    except Malformed as error:
+        raise AgentError(f"what was told is no record: {error}", "bad-request") from error
 
 
 def _switch(root: Root, off: bool) -> None:
@@ -56,12 +71,20 @@ def _switch(root: Root, off: bool) -> None:
     ledger.add(root, "guard", action="off" if off else "on", by=by)
 
 
-def look(root: Root, plan: Plan, groups: list[str]) -> dict[str, Any]:
-    """Ask, decide, act; the caller holds the guard's lock."""
+def look(
+    root: Root,
+    plan: Plan,
+    groups: list[str],
+    told: dict[str, Heard] | None = None,
+    leave: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Ask (or take what was told), decide, act; the caller holds the guard's lock."""
     for name in groups:
         plan.group(name)
     off, disk = state.off(root), Disk(root)
-    said = {} if off else _heard(plan, groups)
+    for name, data in (leave or {}).items():
+        _leave(disk, name, (told or {})[name], data)
+    said = {} if off else told or _heard(plan, groups)
     with suppress(AgentError):  # without Docker the fences of before are right
         fences.learn_bridges(disk, plan)
     found = {name: _group(disk, plan, name, said.get(name) or Heard(), bool(off)) for name in groups}
@@ -74,6 +97,23 @@ def look(root: Root, plan: Plan, groups: list[str]) -> dict[str, Any]:
     return {**reply, "error": failed[0], "kind": "failed", "failed": failed} if failed else reply
 
 
+def _leave(disk: Disk, name: str, heard: Heard, data: dict[str, Any]) -> None:
+    """A grant without end for the batch that was told. Raises AgentError kind "not-ready" for other data than was meant."""
+    held, answer = state.load(disk.root, name), heard.answer
+    assert answer is not None
+    right = held.promoted == data["promoted"] if "promoted" in data else held.ran == data.get("ran")
+    if not right or answer.epoch < held.epoch:
+        raise AgentError(
+            f"{name}: the live data here is of epoch {held.ran} (batch {held.promoted or 'none'}), not what was meant; "
+            "nothing was changed",
+            "not-ready",
+        )
+    if not may.allowed(disk.root, name):
+        state.set_grant(
+            disk.root, state.Grant(name, answer.epoch, answer.nonce, answer.base, state.boottime() + _NO_END)
+        )
+
+
 def _heard(plan: Plan, groups: list[str]) -> dict[str, Heard]:
     def reader(group: str) -> Any:
         return lambda: doh.ask(plan.resolvers, group, plan.domain, plan.cacert)
@@ -84,10 +124,12 @@ def _heard(plan: Plan, groups: list[str]) -> dict[str, Heard]:
 
 def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[str, Any]:
     root, held = disk.root, state.load(disk.root, name)
-    verdict = decide(_view(root, plan, held, off), heard.answer)
+    verdict, frozen = decide(_view(root, plan, held, off), heard.answer), lease.load(root, name)
     if verdict.learn and heard.answer:
         stale = state.boottime() - held.boottime > _SAVE_EVERY
-        if held.learn(heard.answer, clock.now(root)) or stale:
+        ran = heard.answer.epoch if verdict.action == "run" and not off else held.ran
+        if held.learn(heard.answer, clock.now(root)) or stale or ran != held.ran:
+            held.ran = ran
             state.save(disk, held)
     failed, changed = _act(disk, plan, name, verdict)
     if changed:
@@ -113,6 +155,7 @@ def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[s
         "answered": held.at,
         "failed": failed,
         "changed": changed,
+        "stood": frozen.id if frozen and frozen.left > 0 else "",
     }
 
 
@@ -123,11 +166,13 @@ def _view(root: Root, plan: Plan, held: Held, off: bool) -> View:
         group.first,
         held.epoch,
         held.owner,
+        ran=held.ran,
         running=may.allowed(root, held.group) not in ("", may.GRANTED),
         up=state.since_boot(root),
         wait=plan.boot_wait,
         offline=group.offline,
         grant=grant.epoch if grant else 0,
+        nonce=grant.nonce if grant else "",
         off=off,
     )
 

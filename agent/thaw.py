@@ -1,7 +1,8 @@
 """Ends a freeze: starts exactly what it stopped.
 
-Request: {"words": [GROUP]} or {"group"}. Reply: {"group", "thawed": whether there was a freeze, "error" when something
-did not start: the guard tries again}. Where the guard does not let the group run any more, nothing is started.
+Request: {"words": [GROUP]} or {"group", "id": ""}. With an ``id`` only the freeze of that switchover is ended. Reply:
+{"group", "thawed": whether there was one, "error" when something did not start: the guard tries again}. Where the guard
+does not let the group run any more, nothing is started.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     plan, group = load(root), wanted(request)
     plan.group(group)
     with lock.exclusive(root, "guard", f"thaw {group}", float(request.get("lock_wait", 60)), say):
-        was = lease.load(root, group) is not None
+        known = lease.load(root, group)
+        was = known is not None and str(request.get("id") or known.id) == known.id
+        if not was:
+            return {"group": group, "thawed": False}
         if not may.allowed(root, group):
             thawing.drop(root, group)
             return {"group": group, "thawed": False}

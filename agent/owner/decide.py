@@ -1,7 +1,7 @@
 """The guard's table (protocol.md §1), as a pure function: what is known and what was answered in, what to do out.
 
-    names me, epoch > seen                     run; remember
-    names me, epoch = seen, not another's      run
+    names me, epoch >= seen, ready             run; remember
+    names me, epoch >= seen, not ready         remember, then stop
     names another, epoch > seen                remember, then stop
     names another, epoch = seen                stop (it is known already, or two were told the same epoch)
     names me, epoch = seen as another's        no answer: no batch can do that
@@ -9,8 +9,14 @@
 
     no answer, a grant holds                   stay behind the fence
     no answer, running                         go on
-    no answer after a boot, last known "me"    wait, then run (offline: serve) or stay down
+    no answer after a boot, last known "me"    wait, then run (offline: serve) or stay down; down when not ready
     no answer after a boot, another's          stay down
+
+Ready: the data here is the owner's. It runs already; or it ran in that epoch, or in the one right before (its owner was
+told to go on); or it is the first host and the first epoch; or it came with a grant for this very batch (epoch and
+nonce) that has not ended. A batch that arrives after its grant has ended finds a source that may have served again
+since (its freeze is over), so nothing is started on data that may lack those writes: the control machine decides
+(tests/model shows what happens without this).
 
 A grant whose epoch is higher than the answer's keeps the group behind its fence: the batch that will name this host is
 on its way. Until any record was seen (epoch 0) the group is its first host's, whatever ``offline`` says.
@@ -30,27 +36,35 @@ Action = Literal["run", "stop", "go-on", "wait", "stay-down", "fenced"]
 
 @dataclass(frozen=True)
 class View:
-    """``epoch``, ``owner``: the highest seen and whose it was ("" with epoch 0). ``running``: the guard let it run in this
+    """``epoch``, ``owner``: the highest seen and whose it was ("" with epoch 0). ``ran``: the epoch in which the guard last
 
-    boot. ``up``: seconds since its first look in this boot. ``grant``: the epoch of a grant that holds, 0 for none.
-    ``off``: the guard is switched off.
+    let it run, 0 for never. ``running``: it did so in this boot. ``up``: seconds since its first look in this boot.
+    ``grant``, ``nonce``: of the grant that holds, 0 and "" for none. ``off``: the guard is switched off.
     """
 
     host: str
     first: str
     epoch: int = 0
     owner: str = ""
+    ran: int = 0
     running: bool = False
     up: float = 0.0
     wait: float = 120.0
     offline: str = "serve"
     grant: int = 0
+    nonce: str = ""
     off: bool = False
 
     @property
     def mine(self) -> bool:
         """Whether the group was this host's by the last that was known."""
         return (self.owner or self.first) == self.host
+
+    def ready(self, epoch: int, nonce: str = "") -> bool:
+        """Whether the data here is what the owner of this epoch must have."""
+        if self.running or (self.grant == epoch and nonce and self.nonce == nonce):
+            return True
+        return self.ran <= epoch <= self.ran + 1 and (self.ran > 0 or self.first == self.host)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,9 @@ def decide(view: View, answer: Ownership | None) -> Verdict:
     if answer.owner == view.host:
         if answer.epoch == view.epoch and not view.mine:
             return _silent(view, f"epoch {answer.epoch} was {view.owner}'s")
+        if not view.ready(answer.epoch, answer.nonce):
+            why = f"named, epoch {answer.epoch}, but the data here is of epoch {view.ran}: finish the switchover, or promote"
+            return Verdict("stop", why, learn=True)
         return Verdict("run", f"named, epoch {answer.epoch}", learn=True)
     if view.grant > answer.epoch:
         return Verdict(
@@ -86,6 +103,10 @@ def _silent(view: View, said: str) -> Verdict:
         return Verdict("go-on", said)
     if not view.mine:
         return Verdict("stay-down", f"{said}; {view.owner or view.first} owned it")
+    if not view.ready(view.epoch):
+        return Verdict(
+            "stay-down", f"{said}; it was ours, epoch {view.epoch}, but the data here is of {view.ran}"
+        )
     if view.up < view.wait:
         return Verdict("wait", f"{said}; {view.wait - view.up:.0f} s left")
     if view.epoch == 0:

@@ -1,7 +1,8 @@
-"""The freeze of a group: a lease in /run/understudy/owner/freeze-GROUP.json that ends by itself.
+"""The freeze of a group: a lease in /var/lib/understudy/owner/freeze-GROUP.json that ends by itself.
 
-It is counted by CLOCK_BOOTTIME and gone after a reboot. Whoever froze thaws; when it does not, a transient timer does
-(``understudy-thaw-GROUP``), and when that is lost the guard's next look.
+It is counted by CLOCK_BOOTTIME. Whoever froze thaws; when it does not, a transient timer does (``understudy-thaw-GROUP``),
+and when that is lost the guard's next look. After a reboot it begins anew, in full length: nobody can tell how long the
+host was off, and a group that serves again before the batch arrives would lose what it was given (tests/model).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from ..may import note
+from ..disk import Disk
 from ..root import Root
-from .state import HERE, boottime
+from .state import FOLDER, boot, boottime
 
 __all__ = ["Freeze", "clear", "frozen_services", "load", "names", "save"]
 
@@ -24,7 +25,8 @@ _MARK = "freeze-"
 class Freeze:
     """``stopped``: service to what of it ran and was stopped, Compose services or ["unit"]. ``until``: CLOCK_BOOTTIME.
 
-    ``since``: the host's clock. ``servers``: its database servers were stopped too.
+    ``since``: the host's clock. ``servers``: its database servers were stopped too. ``id``: whose freeze it is, the
+    switchover's word. ``seconds`` and ``boot``: its length, and the boot it is counted in.
     """
 
     group: str
@@ -32,6 +34,10 @@ class Freeze:
     since: float
     stopped: dict[str, list[str]] = field(default_factory=dict)
     servers: bool = False
+    id: str = ""
+    seconds: float = 0.0
+    boot: float = 0.0
+    rebooted: bool = False
 
     @property
     def left(self) -> float:
@@ -40,21 +46,26 @@ class Freeze:
 
 
 def _path(group: str) -> str:
-    return f"{HERE}/{_MARK}{group}.json"
+    return f"{FOLDER}/{_MARK}{group}.json"
 
 
 def load(root: Root, group: str) -> Freeze | None:
     """The freeze of a group, over or not."""
     try:
         with open(root.at(_path(group)), encoding="utf-8") as stream:
-            return Freeze(**json.load(stream))
+            freeze = Freeze(**json.load(stream))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+    began = boot(root)
+    if freeze.boot != began:
+        freeze.until, freeze.boot, freeze.rebooted = began + freeze.seconds, began, True
+    return freeze
 
 
-def save(root: Root, freeze: Freeze) -> None:
-    """Hold it; gone with the boot."""
-    note(root.at(_path(freeze.group)), json.dumps(asdict(freeze)))
+def save(disk: Disk, freeze: Freeze) -> None:
+    """Hold it, durably, over reboots."""
+    disk.private_dir(FOLDER)
+    disk.replace(_path(freeze.group), json.dumps(asdict(freeze)).encode())
 
 
 def clear(root: Root, group: str) -> None:
@@ -65,7 +76,7 @@ def clear(root: Root, group: str) -> None:
 
 def names(root: Root) -> list[str]:
     """Groups that are frozen."""
-    folder = root.at(HERE)
+    folder = root.at(FOLDER)
     found = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted(n[len(_MARK) : -5] for n in found if n.startswith(_MARK) and n.endswith(".json"))
 

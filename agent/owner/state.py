@@ -24,6 +24,7 @@ __all__ = [
     "HERE",
     "Grant",
     "Held",
+    "boot",
     "boottime",
     "granted",
     "load",
@@ -47,7 +48,9 @@ class Held:
     """``epoch`` is the highest seen, ``owner`` who owned the group then, ``base`` and ``nonce`` as in the record.
 
     ``at``: the last answer, by the host's clock; ``boottime``: by CLOCK_BOOTTIME. ``history``: epoch (as text) to
-    {"owner", "base"}. ``moved``: epochs this host was demoted from: [{"epoch", "at", "until", "diverged"}].
+    {"owner", "base"}. ``ran``: the epoch in which the guard last let it run here. ``promoted``: the nonce of the batch
+    for which the live data was put here, "" for data of its own. ``moved``: epochs this host was demoted from:
+    [{"epoch", "at", "until", "diverged"}].
     """
 
     group: str
@@ -55,6 +58,8 @@ class Held:
     owner: str = ""
     base: str = ""
     nonce: str = ""
+    ran: int = 0
+    promoted: str = ""
     at: float = 0.0
     boottime: float = 0.0
     history: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -122,15 +127,21 @@ def save(disk: Disk, held: Held) -> None:
 # --- this boot
 
 
-def since_boot(root: Root) -> float:
-    """Seconds since the guard first looked after this boot."""
+def boot(root: Root) -> float:
+    """When the agent first looked in this boot, by CLOCK_BOOTTIME; it also tells this boot from others."""
     path = root.at(f"{HERE}/first-look")
     try:
         with open(path, encoding="ascii") as stream:
-            return boottime() - float(stream.read())
+            return float(stream.read())
     except (FileNotFoundError, ValueError):
-        note(path, f"{boottime():.3f}")
-        return 0.0
+        now = round(boottime(), 3)
+        note(path, f"{now:.3f}")
+        return now
+
+
+def since_boot(root: Root) -> float:
+    """Seconds since the guard first looked after this boot."""
+    return boottime() - boot(root)
 
 
 def granted(root: Root, group: str) -> Grant | None:

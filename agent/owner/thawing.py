@@ -15,7 +15,7 @@ from . import lease, starter
 from .engine import listed
 from .lease import Freeze
 from .plan import Managed, Plan
-from .state import boottime
+from .state import boot, boottime
 
 __all__ = ["drop", "freeze", "overdue", "thaw", "timer"]
 
@@ -28,20 +28,25 @@ def timer(group: str) -> str:
     return f"understudy-thaw-{group}"
 
 
-def freeze(disk: Disk, plan: Plan, group: str, seconds: float, servers: bool = False) -> Freeze:
-    """Stop the group's applications for ``seconds`` at most; again renews the lease. Raises AgentError.
+def freeze(disk: Disk, plan: Plan, group: str, seconds: float, servers: bool = False, id: str = "") -> Freeze:
+    """Stop the group's applications for ``seconds`` at most; again by the same ``id`` renews the lease. Raises AgentError.
 
     The lease and its timer stand before anything is stopped, so a kill at any point ends in a thaw.
     """
     root, known = disk.root, lease.load(disk.root, group)
-    now = Freeze(group, boottime() + seconds, round(clock.now(root), 3), servers=servers)
+    if known and known.id != id and known.left > 0:
+        raise AgentError(
+            f"{group} is frozen by another switchover ({known.id}) for {known.left:.0f} s more; nothing was changed",
+            "busy",
+        )
+    now = Freeze(group, boottime() + seconds, round(clock.now(root), 3), {}, servers, id, seconds, boot(root))
     running, ours = listed(), plan.of(group)
     for service in ours:
         names = _names(service, {c.service for c in running.get(service.project, []) if c.running}, servers)
         before = known.stopped.get(service.name, []) if known else []
         if names or before:
             now.stopped[service.name] = sorted({*names, *before})
-    lease.save(root, now)
+    lease.save(disk, now)
     _arm(group, seconds)
     disk.checkpoint("freeze lease")
     # Those that others need go last.
@@ -101,6 +106,8 @@ def thaw(root: Root, plan: Plan, group: str) -> list[str]:
             failed += [w for w in pool.map(lambda s: _start(s, known.stopped.get(s.name, [])), level) if w]
     if not failed:
         drop(root, group)
+        if known.rebooted:  # then nothing of the group runs, not only what the freeze stopped
+            failed += starter.start(root, plan, group)
         ledger.add(root, "thaw", group=group, seconds=round(clock.now(root) - known.since, 3))
         say(f"{group} is thawed")
     return failed

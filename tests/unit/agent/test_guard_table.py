@@ -20,18 +20,33 @@ def view(**more: object) -> View:
     return View(ME, ME, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("ready", [{"running": True}, {"ran": 4}, {"ran": 5}, {"grant": 5, "nonce": "9f3c"}])
 @pytest.mark.parametrize("offline", ["serve", "stay-down"])
 @pytest.mark.parametrize("seen", [0, 1, 4])
-def test_named_with_a_higher_epoch_runs_and_is_remembered(seen: int, offline: str, running: bool) -> None:
-    verdict = decide(
-        view(epoch=seen, owner=OTHER if seen else "", offline=offline, running=running), says(ME, 5)
-    )
+def test_named_with_a_higher_epoch_runs_and_is_remembered(
+    seen: int, offline: str, ready: dict[str, object]
+) -> None:
+    verdict = decide(view(epoch=seen, owner=OTHER if seen else "", offline=offline, **ready), says(ME, 5))
     assert (verdict.action, verdict.learn) == ("run", True)
 
 
+@pytest.mark.parametrize(
+    "unready", [{}, {"ran": 3}, {"grant": 5, "nonce": "other"}, {"grant": 6, "nonce": "9f3c"}]
+)
+def test_named_without_the_owners_data_is_remembered_and_starts_nothing(unready: dict[str, object]) -> None:
+    verdict = decide(view(epoch=4, owner=OTHER, **unready), says(ME, 5))
+    assert (verdict.action, verdict.learn) == ("stop", True)
+    after = view(epoch=5, owner=ME, up=999.0, **{k: v for k, v in unready.items() if k == "ran"})
+    assert decide(after, None).action == "stay-down"
+
+
 def test_named_with_the_epoch_that_is_known_to_be_ours_runs() -> None:
-    assert decide(view(epoch=5, owner=ME), says(ME, 5)).action == "run"
+    assert decide(view(epoch=5, owner=ME, ran=5), says(ME, 5)).action == "run"
+
+
+def test_the_first_host_needs_no_grant_for_the_first_epoch_and_no_other_host_goes_without() -> None:
+    assert decide(View(ME, ME), says(ME, 1)).action == "run"
+    assert decide(View(OTHER, ME), says(OTHER, 1)).action == "stop"
 
 
 @pytest.mark.parametrize("epoch", [5, 6])
@@ -60,12 +75,14 @@ def test_no_answer_while_running_goes_on() -> None:
 
 
 def test_no_answer_after_a_boot_waits_two_minutes_then_serves_what_was_ours() -> None:
-    at = {up: decide(view(epoch=5, owner=ME, up=up), None).action for up in (0.0, 119.0, 120.0, 5000.0)}
+    at = {
+        up: decide(view(epoch=5, owner=ME, ran=5, up=up), None).action for up in (0.0, 119.0, 120.0, 5000.0)
+    }
     assert at == {0.0: "wait", 119.0: "wait", 120.0: "run", 5000.0: "run"}
 
 
 def test_no_answer_after_a_boot_stays_down_where_the_owner_said_so_or_another_had_it() -> None:
-    assert decide(view(epoch=5, owner=ME, up=500.0, offline="stay-down"), None).action == "stay-down"
+    assert decide(view(epoch=5, owner=ME, ran=5, up=500.0, offline="stay-down"), None).action == "stay-down"
     assert decide(view(epoch=5, owner=OTHER, up=500.0), None).action == "stay-down"
 
 
@@ -77,7 +94,7 @@ def test_before_any_record_the_first_host_serves_and_no_other_does() -> None:
 
 
 def test_a_grant_holds_the_group_behind_its_fence_until_the_record_names_it() -> None:
-    state = View(OTHER, ME, epoch=5, owner=ME, grant=6)
+    state = View(OTHER, ME, epoch=5, owner=ME, grant=6, nonce="9f3c")
     assert decide(state, None).action == "fenced"
     assert decide(state, says(ME, 5)).action == "fenced"
     assert decide(state, says(OTHER, 6)).action == "run"
