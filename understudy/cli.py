@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import cli_data, cli_host, cli_live, cli_repo, cli_status, runner, tables
+from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, runner, tables
 from . import retire as retiring
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
@@ -130,6 +130,7 @@ def retire(
 
 
 app.command()(cli_live.audit)
+app.command()(cli_init.init)
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
 app.command()(cli_data.jobs)
