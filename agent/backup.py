@@ -19,7 +19,7 @@ from typing import Any
 from . import lock
 from .data import ledger
 from .data import plan as plans
-from .data.jobs import asked
+from .data.jobs import asked, owned_only
 from .data.tick import Tick
 from .errors import AgentError
 from .root import Root
@@ -40,7 +40,13 @@ def run(
 ) -> dict[str, Any]:
     """The verb. ``checkpoint`` is told of each step (tests)."""
     plan = plans.load(root)
-    ask = asked(request, plan)
+    ask = owned_only(root, plan, asked(request, plan))
+    if not ask.services and ask.left_out:
+        return {
+            "tier": ask.tier,
+            "services": [],
+            "skipped": f"{', '.join(ask.left_out)}: another host may own them now",
+        }
     what = f"backup {ask.tier}".strip()
     try:
         with stoppable(), lock.exclusive(root, LOCK, what, ask.lock_wait, say):

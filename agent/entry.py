@@ -33,6 +33,9 @@ PROTECTING = (
     "guard",
     "freeze",
     "thaw",
+    "refresh",
+    "promote",
+    "demote",
 )
 
 

@@ -27,13 +27,14 @@ from .owner import doh, fences, lease, starter, state, thawing
 from .owner.decide import Verdict, View, decide
 from .owner.doh import Heard
 from .owner.plan import Plan, load
-from .owner.record import Malformed, parse
+from .owner.record import Malformed, Ownership, parse
 from .owner.state import HERE, Held
 from .parts import gather
+from .replica import diverged
 from .root import Root
 from .say import say
 
-__all__ = ["LOCK", "look", "run"]
+__all__ = ["LOCK", "hold", "learn", "look", "run"]
 
 LOCK = "guard"
 LOOKED = f"{HERE}/look.json"
@@ -86,7 +87,9 @@ def look(
         _leave(disk, name, (told or {})[name], data)
     said = {} if off else told or _heard(plan, groups)
     with suppress(AgentError):  # without Docker the fences of before are right
-        fences.learn_bridges(disk, plan)
+        if fences.learn_bridges(disk, plan):
+            for name in filter(fences.standing, plan.groups):
+                fences.up(root, plan, name)
     found = {name: _group(disk, plan, name, said.get(name) or Heard(), bool(off)) for name in groups}
     failed = [why for facts in found.values() for why in facts["failed"]]
     failed += _connectors(root, plan)
@@ -126,11 +129,8 @@ def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[s
     root, held = disk.root, state.load(disk.root, name)
     verdict, frozen = decide(_view(root, plan, held, off), heard.answer), lease.load(root, name)
     if verdict.learn and heard.answer:
-        stale = state.boottime() - held.boottime > _SAVE_EVERY
         ran = heard.answer.epoch if verdict.action == "run" and not off else held.ran
-        if held.learn(heard.answer, clock.now(root)) or stale or ran != held.ran:
-            held.ran = ran
-            state.save(disk, held)
+        learn(disk, plan, held, heard.answer, clock.now(root), ran)
     failed, changed = _act(disk, plan, name, verdict)
     if changed:
         say(f"guard: {name}: {verdict.action}: {verdict.why}")
@@ -159,6 +159,15 @@ def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[s
     }
 
 
+def learn(disk: Disk, plan: Plan, held: Held, answer: Ownership, now: float, ran: int = 0) -> None:
+    """Remember an answer, durably when it says anything new; and what it takes from this host."""
+    stale = state.boottime() - held.boottime > _SAVE_EVERY
+    diverged.note(disk.root, plan, held, answer)
+    if held.learn(answer, now) or stale or ran not in (0, held.ran):
+        held.ran = ran or held.ran
+        state.save(disk, held)
+
+
 def _view(root: Root, plan: Plan, held: Held, off: bool) -> View:
     group, grant = plan.groups[held.group], state.granted(root, held.group)
     return View(
@@ -183,9 +192,13 @@ def _act(disk: Disk, plan: Plan, name: str, verdict: Verdict) -> tuple[list[str]
     if verdict.action == "run":
         return _let_run(root, plan, name, verdict)
     if verdict.action == "stop":
-        return _hold(root, plan, name)
+        return hold(root, plan, name)
     if verdict.action == "go-on":
-        return thawing.overdue(disk, plan, name), False
+        if may.allowed(root, name) != may.FOUND:
+            return thawing.overdue(disk, plan, name), False
+        # What was not up when the guard came: units that asked for its leave a moment too early.
+        may.allow(root, name, "unasked")
+        return _guarded(lambda: starter.start(root, plan, name)), True
     if verdict.action == "fenced" or not may.allowed(root, name):
         failed = [] if fences.standing(name) else _guarded(lambda: fences.up(root, plan, name))
         # A grant that ran out before its batch came: what stands behind the fence goes down again.
@@ -193,12 +206,12 @@ def _act(disk: Disk, plan: Plan, name: str, verdict: Verdict) -> tuple[list[str]
             failed += _guarded(lambda: starter.stop(plan, name))
         return failed, False
     # Allowed under a grant that is over, and nobody named us.
-    return _hold(root, plan, name)
+    return hold(root, plan, name)
 
 
 def _let_run(root: Root, plan: Plan, name: str, verdict: Verdict) -> tuple[list[str], bool]:
     was, fenced = may.allowed(root, name), fences.standing(name)
-    fresh = was in ("", may.GRANTED)
+    fresh = was in ("", may.GRANTED, may.FOUND)
     if fresh:
         may.allow(root, name, "named" if verdict.learn else "unasked")
     state.revoke(root, name)
@@ -210,7 +223,7 @@ def _let_run(root: Root, plan: Plan, name: str, verdict: Verdict) -> tuple[list[
     return failed + _guarded(lambda: starter.start(root, plan, name)), True
 
 
-def _hold(root: Root, plan: Plan, name: str) -> tuple[list[str], bool]:
+def hold(root: Root, plan: Plan, name: str) -> tuple[list[str], bool]:
     """Another owns it: fence first, then stop."""
     was = bool(may.allowed(root, name))
     failed = [] if fences.standing(name) else _guarded(lambda: fences.up(root, plan, name))
@@ -247,7 +260,7 @@ def _fence(root: Root, plan: Plan) -> dict[str, Any]:
         held = state.load(root, name)
         mine = (held.owner or group.first) == plan.host
         if not may.allowed(root, name) and engine_up and mine:
-            may.allow(root, name, "it ran when the guard came")
+            may.allow(root, name, may.FOUND)
         if may.allowed(root, name) not in ("", may.GRANTED):
             found[name] = "open"
             continue

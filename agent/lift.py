@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import lock, scratch
+from . import lock, may, scratch
 from .backup import LOCK
 from .data import owed
 from .disk import Disk
@@ -40,6 +40,8 @@ def _pay(root: Root, still_open: set[str]) -> tuple[list[str], list[str]]:
     """(services started, sentences of those that could not be)."""
     lifted, failed = [], []
     for debt in list(owed.debts(root)):
+        if may.waits(root, debt["service"]):
+            continue
         if debt["service"] in still_open:
             failed.append(f"{debt['service']} is not started: its restore is unfinished")
             continue

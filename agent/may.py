@@ -6,16 +6,18 @@ with ExecCondition=, so that a boot starts nothing before the guard has looked.
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 
 from .root import RUN, Root
 
-__all__ = ["GRANTED", "GUARD_PLAN", "MAY", "allow", "allowed", "forbid", "note", "seen"]
+__all__ = ["FOUND", "GRANTED", "GUARD_PLAN", "MAY", "allow", "allowed", "forbid", "note", "seen", "waits"]
 
 MAY = f"{RUN}/may"
 GRANTED = "granted"
 """The reason while a group stands behind its fence because the control machine asked for it."""
+FOUND = "it ran when the guard came"
 GUARD_PLAN = "/etc/understudy/owner.json"
 
 
@@ -26,6 +28,16 @@ def seen(root: Root) -> dict[str, str] | None:
     folder = root.at(MAY)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return {name: allowed(root, name) for name in sorted(names) if name != "any" and "." not in name}
+
+
+def waits(root: Root, service: str) -> bool:
+    """Whether only the guard may start a service, and it does not let its group run now."""
+    try:
+        with open(root.at(GUARD_PLAN), encoding="utf-8") as stream:
+            known = json.load(stream)["services"].get(service)
+    except FileNotFoundError:
+        return False
+    return known is not None and allowed(root, known["group"]) in ("", GRANTED)
 
 
 def allowed(root: Root, group: str) -> str:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import backup, lock
+from . import backup, lock, may
 from .data import clock
 from .data import plan as plans
 from .data.plan import Plan
@@ -43,6 +43,8 @@ def run(
     """The verb. ``checkpoint`` is for tests that kill this process everywhere."""
     asked, plan = parse(request), plans.load(root)
     services = choice.ordered(plan, asked.services)
+    if not asked.dry_run and not asked.to:
+        _refuse_others(root, [service.name for service in services])
     disk = Disk(root, checkpoint)
     before: dict[str, tuple[str, str]] = {}
     refused: list[dict[str, Any]] = []
@@ -63,6 +65,16 @@ def run(
     reply: dict[str, Any] = {"services": rows, "resumed": resumed}
     failed = [row for row in rows if not row["ok"]]
     return {**reply, "error": failed[0]["error"], "kind": failed[0]["kind"]} if failed else reply
+
+
+def _refuse_others(root: Root, names: list[str]) -> None:
+    theirs = [name for name in names if may.waits(root, name)]
+    if theirs:
+        raise AgentError(
+            f"{theirs[0]} is not this host's now, so nothing is restored over it here: restore it on the host that owns "
+            "it; nothing was changed",
+            "not-owner",
+        )
 
 
 def _refuse_broken(resumed: list[dict[str, Any]], names: list[str]) -> None:

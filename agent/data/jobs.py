@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .. import may
 from ..errors import AgentError
+from ..root import Root
 from .plan import Plan, Service
 from .tree import Tree
 
 if TYPE_CHECKING:
     from ..dumps.common import Dump
 
-__all__ = ["Ask", "Job", "Row", "asked", "jobs_of", "targets"]
+__all__ = ["Ask", "Job", "Row", "asked", "jobs_of", "owned_only", "targets"]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """``tier`` "" for a request by name. ``confirm``: big first backups may go on. ``quiesce``: stop now, not at night."""
+    """``tier`` "" for a request by name. ``confirm``: big first backups may go on. ``quiesce``: stop now, not at night.
+
+    ``left_out``: services whose group the guard does not let run here.
+    """
 
     tier: str
     services: tuple[str, ...]
@@ -26,6 +31,7 @@ class Ask:
     confirm: bool = False
     quiesce: bool = False
     lock_wait: float = 300.0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass
@@ -114,6 +120,18 @@ def asked(request: dict[str, Any], plan: Plan) -> Ask:
         bool(request.get("quiesce")),
         float(request.get("lock_wait", plan.settings.get("lock_wait", 300))),
     )
+
+
+def owned_only(root: Root, plan: Plan, ask: Ask) -> Ask:
+    """The request without what another host may own: its backups are that host's. Raises AgentError for one by name."""
+    out = tuple(name for name in ask.services if may.waits(root, name))
+    if out and not ask.tier:
+        raise AgentError(
+            f"{out[0]} is not this host's now (group {plan.services[out[0]].group}): its owner backs it up",
+            "not-owner",
+        )
+    kept = tuple(name for name in ask.services if name not in out)
+    return replace(ask, services=kept, left_out=out)
 
 
 def _known(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

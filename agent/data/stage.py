@@ -24,6 +24,7 @@ __all__ = [
     "bind_all",
     "bound",
     "cache_rules",
+    "database_files",
     "excluded",
     "excludes",
     "folder",
@@ -165,10 +166,11 @@ def excluded(service: Service) -> list[str]:
                 # A cache with survivors is walked for them; its own folder is then in the snapshot.
                 found.append(f"{key}/{rule.path.strip('/')}" + ("/*" if rule.keep else ""))
         found += [f"{key}/{pattern}" for pattern in _hidden_below(service, mount)]
-    return found + [pattern for database in service.databases for pattern in _database_files(database)]
+    return found + [pattern for database in service.databases for pattern in database_files(database)]
 
 
-def _database_files(database: Database) -> list[str]:
+def database_files(database: Database) -> list[str]:
+    """Patterns, relative to the data folder, of a database's own files where it lives in files."""
     if database.kind != "sqlite" or not database.mount or database.path in ("", "."):
         return []
     place = f"{patterns.escaped(database.mount)}/{database.path.strip('/')}"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..disk import Disk
-from ..errors import AgentError, because
+from ..owner import state as owner
 from ..root import STATE, Root
 
-__all__ = ["FOLDER", "Good", "State", "epoch", "load", "seen"]
+__all__ = ["FOLDER", "Good", "State", "base", "epoch", "load", "seen"]
 
 FOLDER = f"{STATE}/backup"
 _FILE = f"{FOLDER}/state.json"
@@ -120,17 +120,12 @@ def load(root: Root) -> State:
 
 def epoch(root: Root, group: str) -> int:
     """The epoch of a move group on this host; 1 until ownership has ever moved. Raises AgentError when damaged."""
-    path = f"{STATE}/epoch/{group}"
-    try:
-        with open(root.at(path), encoding="ascii") as stream:
-            return int(stream.read())
-    except FileNotFoundError:
-        return 1
-    except OSError as error:
-        raise AgentError(f"{path} cannot be read: {because(error)}", "io") from error
-    except ValueError:
-        # Guessing a lower one would sort new snapshots below old ones.
-        raise AgentError(f"{path} is damaged: it must hold one number", "broken") from None
+    return max(1, owner.load(root, group).epoch)
+
+
+def base(root: Root, group: str) -> str:
+    """The snapshot that the group's epoch began from, as HOST:EPOCH:SEQ; "" for the first. Raises AgentError."""
+    return owner.load(root, group).base
 
 
 def seen(root: Root, path: str, fallback: Callable[[], Any] = lambda: None) -> Any:

@@ -275,7 +275,7 @@ class Tick:
         try:
             wanted = commands.Backup(
                 self.plan.host, repo.group, self.tier, states.epoch(self.root, repo.group), self.state.seq, names,
-                tuple(failed), excludes=excludes, at=self.stores.corrected(started),
+                tuple(failed), excludes=excludes, at=self.stores.corrected(started), base=states.base(self.root, repo.group),
             )  # fmt: skip
 
             def parent(again: bool) -> str:
@@ -384,7 +384,11 @@ class Tick:
 
     def _ping(self) -> bool | None:
         """The dead-man switch of a timer's tier: only when all went well, and only for the whole tier."""
-        name = (self.plan.settings.get("ping") or {}).get(self.ask.tier) if self.ask.tier else None
+        name = (
+            (self.plan.settings.get("ping") or {}).get(self.ask.tier)
+            if self.ask.tier and not self.ask.left_out
+            else None
+        )
         if not name:
             return None
         complaint = ping.send(self.root, name)

@@ -120,8 +120,8 @@ def bridges(root: Root) -> dict[str, list[str]]:
     return found if isinstance(found, dict) else {}
 
 
-def learn_bridges(disk: Disk, plan: Plan) -> None:
-    """Look at the networks that Docker has now, in one call, and remember what changed. Raises AgentError."""
+def learn_bridges(disk: Disk, plan: Plan) -> bool:
+    """Look at the networks that Docker has now, in one call. Returns whether any is new or gone; raises AgentError."""
     form = f'{{{{.ID}}}}\t{{{{.Label "{_PROJECT}"}}}}'
     ended = process.run(["docker", "network", "ls", "--no-trunc", "--format", form], _ASK)
     if not ended.ok:
@@ -133,6 +133,8 @@ def learn_bridges(disk: Disk, plan: Plan) -> None:
         if project in groups:
             found.setdefault(groups[project], []).append(f"br-{network[:12]}")
     found = {group: sorted(names) for group, names in found.items()}
-    if found != bridges(disk.root):
-        disk.private_dir(FOLDER)
-        disk.replace(_BRIDGES, json.dumps(found).encode())
+    if found == bridges(disk.root):
+        return False
+    disk.private_dir(FOLDER)
+    disk.replace(_BRIDGES, json.dumps(found).encode())
+    return True

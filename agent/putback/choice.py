@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..data.plan import Plan, Service
 from ..errors import AgentError
+from ..owner import accept
 from ..repo import repository, snapshots
 from ..repo.restic import Repo
 from ..repo.snapshots import Snapshot
@@ -84,6 +85,9 @@ def _answering(root: Root, plan: Plan, group: str, asked: Asked) -> tuple[Repo, 
         try:
             repo = repository.open(root, plan, name, group)
             listed = snapshots.listed(repo)
+            if not asked.snapshot:
+                # One named by its id is what the owner wants, diverged or not.
+                listed = accept.of_group(root, group, listed)
         except AgentError as error:
             failed.append(error)
             say(f"repository {name} is passed over: {error.sentence}")

@@ -19,7 +19,7 @@ from .journal import FOLDER, Journal
 from .swap import remove_tree
 from .target import OLD
 
-__all__ = ["kept", "note", "sweep"]
+__all__ = ["forget", "kept", "note", "sweep"]
 
 KEPT = f"{FOLDER}/old"
 
@@ -36,6 +36,11 @@ def note(disk: Disk, journal: Journal, until: float) -> None:
         "databases": [{"name": d["name"], "facts": d["facts"]} for d in journal.databases],
     }
     disk.replace(_path(journal), json.dumps(record).encode())
+
+
+def forget(disk: Disk, journal: Journal) -> None:
+    """What was set aside is back where it was: there is nothing to remember."""
+    disk.unlink(_path(journal))
 
 
 def _path(journal: Journal) -> str:

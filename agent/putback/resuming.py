@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from .. import fence
+from .. import fence, may
 from ..data import ledger
 from ..data import plan as plans
 from ..data.plan import Plan
@@ -90,7 +90,11 @@ def _late(disk: Disk, plan: Plan, journal: Journal) -> str:
     if journal.state == "committed":
         turn.close(disk, journal)
         return "finished"
-    if journal.state in ("databases", "swapped", "started") and service is not None:
+    # Forward means to start it: only where the guard lets it.
+    forward = journal.state in ("databases", "swapped", "started") and not may.waits(
+        disk.root, journal.service
+    )
+    if forward and service is not None:
         try:
             turn.finish(disk, plan, service, journal, turn.Phases())
             return "finished"

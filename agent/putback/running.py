@@ -16,6 +16,7 @@ from ..dumps import kinds
 from ..errors import AgentError
 
 __all__ = [
+    "create",
     "hook_argv",
     "look",
     "offline_argv",
@@ -109,6 +110,13 @@ def volumes(service: Service, missing: list[str]) -> None:
     ended = process.run([*service.compose, "create"], _START)
     if not ended.ok:
         raise AgentError(f"{service.name}: the volume {missing[0]} cannot be made: {ended.why()}", "docker")
+
+
+def create(service: Service) -> None:
+    """Make a project's networks, volumes and containers; nothing is started. Raises AgentError."""
+    ended = process.run([*service.compose, "create"], _START)
+    if not ended.ok:
+        raise AgentError(f"{service.name}: its containers cannot be made: {ended.why()}", "docker")
 
 
 def offline_argv(service: Service, hook: Hook) -> list[str]:

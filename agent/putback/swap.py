@@ -141,6 +141,8 @@ def remove_new(disk: Disk, target: Target) -> None:
     """Remove what came from the snapshot and is not live. Raises OSError."""
     if target.step not in ("waiting", "done", "undone"):
         raise AgentError(f"{target.live} is in the middle of an exchange ({target.step})", "internal")
+    if target.spare and target.step != "done":
+        return
     remove_tree(disk, target.new)
     _remove_shell(disk, os.path.dirname(target.new))
 

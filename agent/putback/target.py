@@ -32,7 +32,7 @@ class Target:
     ``carry`` are paths below ``live`` that snapshots do not hold and that move on into the new content. ``step``
     says how far the exchange is: waiting, aside, carry, in, done; and on the way back out, uncarry, back, undone.
     ``was`` is the folder's own owner, mode, time and attributes before, {} for a file mount. ``made``: the live
-    folder did not exist before.
+    folder did not exist before. ``spare``: new content that did not become live is kept (a replica's slot).
     """
 
     key: str
@@ -45,6 +45,7 @@ class Target:
     step: str = "waiting"
     was: Meta = field(default_factory=dict)
     made: bool = False
+    spare: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For the journal."""

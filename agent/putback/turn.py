@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .. import fence, probe
+from .. import fence, may, probe
 from ..data import clock
 from ..data.plan import Plan, Service
 from ..disk import Disk
@@ -193,7 +193,8 @@ def _back(
     if journal.state in ("prepared", "swapping"):
         files_back(disk, journal)
     _undo_databases(disk, plan, service, journal)
-    if journal.stopped and service is not None:
+    old.forget(disk, journal)
+    if journal.stopped and service is not None and not may.waits(disk.root, service.name):
         running.start_again(service, journal.running)
     fence.down(journal.service, journal.ports)
     journals.erase(disk, journal)

@@ -30,7 +30,9 @@ _RETRY_LOCK = "5m"
 class Backup:
     """One run: the services that are good, and what readers order snapshots by.
 
-    ``parent`` is a full snapshot id or ""; ``excludes`` a file of patterns; ``at`` seconds since the epoch.
+    ``parent`` is a full snapshot id or ""; ``excludes`` a file of patterns; ``at`` seconds since the epoch. ``base``: the
+
+    snapshot that this epoch began from, HOST:EPOCH:SEQ (agent/owner/accept.py), "" for the first.
     """
 
     host: str
@@ -43,6 +45,7 @@ class Backup:
     parent: str = ""
     excludes: str = ""
     at: float | None = None
+    base: str = ""
 
     @property
     def tags(self) -> list[str]:
@@ -53,6 +56,7 @@ class Backup:
             f"tier:{self.tier}",
             f"epoch:{self.epoch}",
             f"seq:{self.seq}",
+            *([f"base:{self.base}"] if self.base else []),
             *(f"service:{name}" for name in self.services),
             *(f"failed:{name}" for name in self.failed),
         ]

@@ -23,6 +23,7 @@ class Snapshot:
     """One snapshot of ours. ``time`` is when its first dump began, in seconds since the epoch.
 
     ``services`` are whole in it; ``failed`` were left out of it. ``files`` and ``bytes`` are those of all services.
+    ``base`` is what its epoch began from; two snapshots with one ``tree`` hold the same to the byte.
     """
 
     id: str
@@ -38,6 +39,8 @@ class Snapshot:
     paths: tuple[str, ...]
     files: int = 0
     bytes: int = 0
+    base: str = ""
+    tree: str = ""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -81,6 +84,8 @@ def parse(raw: dict[str, Any]) -> Snapshot | None:
             tuple(raw.get("paths") or ()),
             int(summary.get("total_files_processed") or 0),
             int(summary.get("total_bytes_processed") or 0),
+            values.get("base", [""])[0],
+            str(raw.get("tree") or ""),
         )
     except (KeyError, ValueError):
         return None

@@ -529,10 +529,13 @@ def test_a_signal_ends_a_tick_in_order(box: Host) -> None:
 
 
 def test_the_epoch_of_the_group_is_in_the_tags_and_a_damaged_one_stops_it(box: Host) -> None:
-    box.write("/var/lib/understudy/epoch/rest", "7\n")
+    box.write(
+        "/var/lib/understudy/owner/rest.json",
+        json.dumps({"format": 1, "group": "rest", "epoch": 7, "owner": "box"}),
+    )
     assert rows(box.tick())["a"]["epoch"] == 7
-    box.write("/var/lib/understudy/epoch/rest", "x")
-    assert "epoch/rest is damaged" in box.tick()["error"]
+    box.write("/var/lib/understudy/owner/rest.json", "x")
+    assert "owner/rest.json is damaged" in box.tick()["error"]
 
 
 def test_a_host_with_a_wrong_clock_of_its_own_dates_by_what_it_believes(box: Host) -> None:
