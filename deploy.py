@@ -3,12 +3,13 @@
 from pyinfra import host
 
 from understudy import project
-from understudy.operations import firewall, proof, session, stacks, tree, units, updates
+from understudy.operations import firewall, proof, session, stacks, traffic, tree, units, updates
 from understudy.operations import host as base
 
 session.start(host, project.desired_of(host))
 
 base.locked(name="Take the host's lock")
+traffic.tunnelled(name="Give the host its tunnel")
 base.checked(name="Check that this host can take the change")
 base.packages(name="Install packages")
 base.users(name="Create service users")
@@ -16,6 +17,7 @@ updates.prepared(name="Snapshot what changes its version")
 tree.reconciled(name="Write files, validated by the host's own tools")
 units.settled(name="Settle systemd units")
 firewall.closed(name="Load the firewall, proven by a new connection")
+traffic.led(name="Point the public names at their owners")
 stacks.running(name="Bring stacks up in order")
 updates.judged(name="Keep versions that serve, put back what does not")
 proof.answered(name="Probe every service by content")

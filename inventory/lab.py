@@ -5,7 +5,7 @@ from lab.inventory import hosts as _hosts
 from understudy import project as _project
 
 _data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"], "backup": _world.backup_policy()}
-_data |= _world.ownership()
+_data |= {**_world.ownership(), **_world.traffic()}
 with _project.bad_input_exits():
     _world.prepare_secrets(_data)
 _staged = [(name, {**data, **_data}) for name, data in _hosts()]

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from lab.cloudflare import place as cloudflare
 from lab.engine import docker, ensure_engine, reachable, stop_engine
 from lab.hetzner import daemon as hetzner
 from lab.network import remove_network
@@ -23,6 +24,7 @@ def remove_lab(settings: Settings, *, everything: bool) -> None:
         wake_engine(settings)
     stores.down(settings)
     hetzner.down(settings)
+    cloudflare.down(settings)
     if reachable():
         remove_labelled("container", settings.label)
         remove_labelled("volume", settings.label)

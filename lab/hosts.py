@@ -6,6 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from lab.cloudflare.place import AUTHORITY_ON_HOSTS as AUTHORITY
+from lab.cloudflare.place import folder as cloudflare_folder
 from lab.disks import copy_store
 from lab.engine import docker
 from lab.facts import HostFacts
@@ -70,13 +72,16 @@ def renew_host_key(settings: Settings, name: str) -> None:
 
 
 def identity_archive(settings: Settings, name: str) -> bytes:
-    """A tar of what makes a host this host: its SSH host key and the lab's key as the only login."""
+    """A tar of what makes a host this host: its SSH host key, the lab's key as the only login, the lab's authority."""
     key = host_key(settings, name)
     files = {
         "etc/ssh/ssh_host_ed25519_key": (0o600, key.read_bytes()),
         "etc/ssh/ssh_host_ed25519_key.pub": (0o644, key.with_suffix(".pub").read_bytes()),
         "root/.ssh/authorized_keys": (0o600, settings.key.with_suffix(".pub").read_bytes()),
     }
+    authority = cloudflare_folder(settings) / "ca.pem"
+    if authority.exists():
+        files[AUTHORITY.lstrip("/")] = (0o644, authority.read_bytes())
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, (mode, content) in files.items():

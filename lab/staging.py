@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab import hosts, ssh
+from lab.cloudflare import place as cloudflare
+from lab.edge import authority
 from lab.engine import ensure_engine
 from lab.facts import Facts, HostFacts, place_host, read_facts, write_facts
 from lab.hetzner import daemon as hetzner
@@ -63,10 +65,13 @@ def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: b
         ssh.make_key(settings.key, "understudy-lab")
         for name in names if fresh else ():
             hosts.destroy(settings, name)
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        authority.ensure(cloudflare.folder(settings), facts.gateway)
+        with ThreadPoolExecutor(max_workers=2) as pool:
             storing = pool.submit(bring_stores_up, settings, facts, progress)
+            edge = pool.submit(bring_cloudflare_up, settings, facts, progress)
             ensure_hosts(settings, facts, names, store, progress)
             storing.result()
+            edge.result()
         if hetzner.up(settings, facts):
             progress.say("hetzner", hetzner.find_hetzner(settings).endpoint)
         return facts
@@ -77,6 +82,13 @@ def bring_stores_up(settings: Settings, facts: Facts, progress: Progress) -> Non
     begin = time.monotonic()
     started = stores.up(settings, facts, HOST.tag)
     progress.say("stores", ", ".join(started) or "running", time.monotonic() - begin)
+
+
+def bring_cloudflare_up(settings: Settings, facts: Facts, progress: Progress) -> None:
+    """Cloudflare's API, colos and resolvers, started beside the hosts."""
+    begin = time.monotonic()
+    started = cloudflare.up(settings, facts)
+    progress.say("cloudflare", "started" if started else "running", time.monotonic() - begin)
 
 
 def ensure_roots(progress: Progress) -> None:

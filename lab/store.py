@@ -33,7 +33,11 @@ until docker version >/dev/null 2>&1; do
     if [ $tries -gt 300 ]; then tail -n 3 /tmp/dockerd.log >&2; exit 1; fi
     sleep 0.1
 done
-docker load -q >/dev/null
+load=
+for pair in "$@"; do
+    if [ -n "${pair%%=*}" ]; then load=1; fi
+done
+if [ -n "$load" ]; then docker load -q >/dev/null; fi
 for pair in "$@"; do
     if [ -n "${pair%%=*}" ]; then
         docker tag "${pair%%=*}" "${pair#*=}"
@@ -100,7 +104,8 @@ def build_store(name: str, images: list[AppImage], previous: Store | None) -> No
     pairs = [f"={reference}" for reference in dropped] + [
         f"{image.tag}={image.reference}" for image in changed
     ]
-    fill(name, [image.tag for image in changed], pairs)
+    if pairs:  # a new host image alone leaves the content as it was
+        fill(name, [image.tag for image in changed], pairs)
     content = json.dumps({image.reference: image.key for image in images})
     mark = ["--label", OWNER, "--label", f"{CONTENT_LABEL}={content}", "-v", f"{name}:/var/lib/docker"]
     docker("create", "--name", name, "--network", "none", *mark, HOST.tag, "true")
@@ -117,9 +122,9 @@ def fill_command(name: str, pairs: list[str]) -> list[str]:
 
 def fill(name: str, tags: list[str], pairs: list[str]) -> None:
     """Streams the tagged images from this machine's engine into the store's."""
-    if not tags:  # nothing to load, only names to drop: an empty tar is what `docker load` refuses
+    if not tags:  # only names to drop
         raise_if_failed(
-            subprocess.run(fill_command(name, pairs), input=bytes(1024), capture_output=True, check=False)
+            subprocess.run(fill_command(name, pairs), input=b"", capture_output=True, check=False)
         )
         return
     with subprocess.Popen(["docker", "save", *tags], stdout=subprocess.PIPE) as saver:

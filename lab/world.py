@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.cloudflare.place import AUTHORITY_ON_HOSTS, Cloudflare, find_cloudflare
 from lab.settings import find_settings
 from lab.staging import staged
 from lab.storage.place import ADMIN
@@ -18,6 +19,7 @@ from lab.storage.stores import OWNER_OF_ALL, find_store
 from understudy import project
 from understudy.secrets import Store, init
 from understudy.settings import settings_of
+from understudy.traffic import tokens
 
 FOLDER = Path(".lab")
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
@@ -40,7 +42,7 @@ def prepare_secrets(data: Mapping[str, Any]) -> None:
     SECRETS.mkdir(parents=True, exist_ok=True)
     init(SECRETS)
     store = Store(SECRETS)
-    for file, values in storage_secrets().items():
+    for file, values in {**storage_secrets(), **cloud_secrets()}.items():
         store.add(file, values)
     settings = settings_of("lab", {**project.group_data([]), **data})
     for service in project.catalog_for(settings):
@@ -67,7 +69,8 @@ def tunnel_token() -> str:
 
 
 def ownership() -> dict[str, Any]:
-    """Who may own what: nobody but the first host, unless UNDERSTUDY_LAB_RESOLVERS names resolvers (https, by comma).
+    """Who may own what: nobody but the first host, unless UNDERSTUDY_LAB_RESOLVERS names resolvers (https, by comma)
+    or says `lab` for those of the lab's own Cloudflare.
 
     UNDERSTUDY_LAB_CACERT is the file on the hosts that signs them.
     """
@@ -75,7 +78,26 @@ def ownership() -> dict[str, Any]:
     if not resolvers:
         return {"may_own": False}
     cacert = os.environ.get("UNDERSTUDY_LAB_CACERT", "")
-    return {"ownership": {"resolvers": resolvers.split(","), "cacert": cacert, "boot_wait": 20}}
+    chosen = resolvers.split(",")
+    if resolvers == "lab":
+        chosen, cacert = cloud().resolvers, AUTHORITY_ON_HOSTS
+    return {"ownership": {"resolvers": chosen, "cacert": cacert, "boot_wait": 20}}
+
+
+def cloud() -> Cloudflare:
+    """The staged lab's Cloudflare."""
+    settings = find_settings()
+    return find_cloudflare(settings, staged(settings))
+
+
+def cloud_secrets() -> dict[str, dict[str, str]]:
+    """The owner's API token, as the owner keeps it in SOPS."""
+    return {tokens.FILE: {tokens.API_TOKEN: cloud().owner_token()}}
+
+
+def traffic() -> dict[str, Any]:
+    """How an inventory reaches the lab's Cloudflare."""
+    return {"stack": "lab", "cloudflare": {"api_url": cloud().api_url}}
 
 
 def backup_policy() -> dict[str, Any]:

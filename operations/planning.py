@@ -8,7 +8,7 @@ from pyinfra.api import operation
 
 from .. import preflight
 from ..compare import HostChanges
-from . import protecting
+from . import protecting, traffic
 from .session import Commands, Session, guarded, looking
 
 
@@ -21,16 +21,20 @@ def reported() -> Commands:
 
 def report(session: Session) -> None:
     """Fill and write the session's report."""
+    outside, notes = traffic.rows(session)
     survey = session.survey()
     changes = session.changes()
     problems = preflight.problems(session.desired, survey)
     refused = preflight.refusals(session.desired, survey, changes.files, session.allowed)
     parts = session.desired.settings.parts.switched_on()
     session.note(
-        role=session.desired.settings.role, parts=parts, count=changes.count(), plan=as_rows(changes)
+        role=session.desired.settings.role,
+        parts=parts,
+        count=changes.count() + len(outside),
+        plan=[*as_rows(changes), *outside],
     )
     session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
-    session.note(warnings=[str(fault) for fault in session.desired.catalog.warnings])
+    session.note(warnings=[*notes, *(str(fault) for fault in session.desired.catalog.warnings)])
     session.note(uncovered=protecting.uncovered(session))
     session.write_report()
 

@@ -15,6 +15,7 @@ from .. import release
 from ..compare import FileChange
 from ..protection.files import UNITS
 from ..secrets import Masker
+from ..traffic import tokens
 from ..tree import Entry
 from .host import shell
 from .session import Commands, Session, guarded, of, run
@@ -38,6 +39,7 @@ def reconciled() -> Commands:
 
 def apply(session: Session) -> None:
     """Upload and apply what differs; the agent refuses what changed since it was compared."""
+    tokens.check_filled(session.desired)
     changes = session.changes().files
     _stop_units(session, changes)
     before = (session.survey().get("manifest") or {}) if session.only else None

@@ -30,6 +30,7 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
     from . import project
     from .protection import secrets as backup_secrets
     from .settings import settings_of
+    from .traffic import tokens
 
     settings = settings_of("group_data/all.py", project.group_data([]))
     catalog = project.catalog_for(settings)
@@ -37,6 +38,8 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
     if settings.backup.repositories:
         found[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
         found[backup_secrets.ADMIN] = backup_secrets.admin_specs(settings.backup)
+    if settings.edge == "cloudflare":
+        found[tokens.FILE] = tokens.SPECS
     return found
 
 

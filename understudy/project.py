@@ -22,6 +22,7 @@ from .errors import BadInput
 from .render import declared_secrets, desired
 from .secrets import Store
 from .settings import HostSettings, settings_of
+from .traffic import tokens
 
 
 def root() -> Path:
@@ -70,7 +71,10 @@ def secrets_for(settings: HostSettings, catalog: Catalog) -> dict[str, dict[str,
     store = store_of(settings)
     if any(declared.values()):
         store.ensure_all(declared)
-    return store.load_all([name for name, specs in declared.items() if specs])
+    values = store.load_all([name for name, specs in declared.items() if specs])
+    if tokens.SERVICE in declared and tokens.api_token(store):
+        return tokens.pending(values)
+    return values
 
 
 def desired_for(name: str, data: Mapping[str, Any], strict: bool = False) -> Desired:

@@ -26,6 +26,7 @@ Secrets = Mapping[str, Mapping[str, str]]
 ASSUMED: dict[str, Any] = {"os": {"id": "debian", "version_id": "13"}}
 SECRETS_ROOT = "/etc/understudy/secrets"
 PROXY = "caddy"
+CONNECTOR = "cloudflared"
 
 
 def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desired:
@@ -106,8 +107,8 @@ def managed(catalog: Catalog, settings: HostSettings) -> list[str]:
         off |= {name for name in names if catalog.services[name].block.group != "host"}
     if not settings.parts.proxy:
         off.add(PROXY)
-    if not settings.parts.tunnel:
-        off.add("cloudflared")
+    if not settings.parts.tunnel or settings.edge != "cloudflare":
+        off.add(CONNECTOR)
     return [name for name in names if name not in off]
 
 

@@ -89,10 +89,14 @@ class State:
                 watch(gone, changed)
 
     def add_token(
-        self, permissions: list[str], zones: list[str] | None = None, status: str = "active"
+        self,
+        permissions: list[str],
+        zones: list[str] | None = None,
+        status: str = "active",
+        value: str = "",
     ) -> str:
         """A new API token; ``zones`` are the names it is for, None for every zone."""
-        value = secrets.token_urlsafe(30)
+        value = value or secrets.token_urlsafe(30)
         with self.changing() as data:
             data["tokens"][value] = {
                 "id": secrets.token_hex(16),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..agent.owner import record as ownership
@@ -15,6 +15,7 @@ from .edge import Edge
 from .records import Batch, Change, Difference, Record
 
 MOST_IN_BATCH = 200
+NEW_TUNNEL = "(new tunnel)"
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,15 @@ class Findings:
     tunnels: tuple[tunnels.TunnelWork, ...]
     changes: tuple[Change, ...]
     notes: tuple[str, ...] = ()
-    batch: Batch = field(default_factory=Batch)
 
     def count(self) -> int:
         """How many things would change."""
         return len(self.changes) + sum(1 for work in self.tunnels if work.sentences())
 
-    def rows(self) -> list[dict[str, str]]:
-        """Rows as `understudy plan` shows them."""
-        rows = [
-            {"kind": "tunnel", "what": work.host, "why": sentence}
-            for work in self.tunnels
-            for sentence in work.sentences()
-        ]
-        return rows + [
-            {"kind": "record", "what": c.name, "why": f"{c.action}: {c.why}"} for c in self.changes
-        ]
+
+def record_rows(changes: Iterable[Change]) -> list[dict[str, str]]:
+    """Changes of records as `understudy plan` shows them."""
+    return [{"kind": "record", "what": c.name, "why": f"{c.action}: {c.why}"} for c in changes]
 
 
 @dataclass
@@ -61,31 +55,50 @@ def check_names(edge: Edge) -> None:
 
 
 def look(edge: Edge) -> Findings:
-    """Compare; nothing is changed."""
+    """Compare tunnels and records; nothing is changed."""
     check_names(edge)
     have = edge.tunnels()
-    work = tunnels.work(edge, have)
+    work = tuple(tunnels.work(edge, host, have.get(host.name)) for host in edge.world.hosts)
+    return replace(look_at_records(edge, have), tunnels=work)
+
+
+def look_at_records(edge: Edge, have: Mapping[str, Tunnel] | None = None) -> Findings:
+    """Compare the records alone; ``have``: the tunnels, where they were read already."""
+    check_names(edge)
     live = edge.account.records(edge.zone)
-    owners = owners_of(edge, live)
-    difference, notes = _difference(edge, live, owners, have)
-    return Findings(tuple(work), difference.changes, tuple(notes), difference.batch)
+    have = edge.tunnels() if have is None else have
+    difference, notes = _difference(edge, live, owners_of(edge, live), have)
+    return Findings((), difference.changes, tuple(notes))
 
 
 def apply(edge: Edge) -> Findings:
-    """Make it so. Returns what was done. A second run finds nothing and writes nothing."""
-    found = look(edge)
-    if not found.count():
-        return found
-    edge.account.check_permissions(edge.zone, writing=True)
-    have = edge.tunnels()
-    for work in found.tunnels:
-        if work.sentences():
-            have[work.host] = tunnels.apply(edge, work, have)
-    live = edge.account.records(edge.zone)
+    """Make tunnels and records so. Returns what was done; a second run finds nothing and writes nothing."""
+    found, have = look(edge), edge.tunnels()
+    for host in edge.world.hosts:
+        tunnels.apply(edge, host, have.get(host.name))
+    return replace(apply_records(edge), tunnels=found.tunnels)
+
+
+def apply_records(edge: Edge) -> Findings:
+    """Make the records so, for the tunnels that there are."""
+    check_names(edge)
+    live, have = edge.account.records(edge.zone), edge.tunnels()
     owners = owners_of(edge, live)
     difference, notes = _difference(edge, live, owners, have)
-    _send(edge, difference, owners)
-    return Findings(found.tunnels, difference.changes, tuple(notes))
+    if len(difference.batch):
+        _check_tunnels(edge, owners, have)
+        edge.ready_to_write()
+        _send(edge, difference, owners)
+    return Findings((), difference.changes, tuple(notes))
+
+
+def _check_tunnels(edge: Edge, owners: Owners, have: Mapping[str, Tunnel]) -> None:
+    planned = {host.name for host in edge.world.hosts}
+    for group, owner in owners.hosts.items():
+        if owner in planned and owner not in have:
+            raise UnderstudyError(
+                f"{owner} owns the group {group} and has no tunnel yet: converge {owner} first"
+            )
 
 
 def owners_of(edge: Edge, live: list[Record]) -> Owners:
@@ -122,7 +135,7 @@ def _routes(
     planned = {host.name for host in edge.world.hosts}
     for group in edge.world.groups:
         owner = owners.hosts.get(group, "")
-        tunnel = have[owner].id if owner in have else "(new tunnel)" if owner in planned else ""
+        tunnel = have[owner].id if owner in have else NEW_TUNNEL if owner in planned else ""
         if not tunnel:
             kept |= set(edge.world.names_of(group))
             notes.append(_left(group, owner))

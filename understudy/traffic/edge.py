@@ -11,14 +11,13 @@ from .. import project, render
 from ..cloudflare import Access, Account, Tunnel, Zone
 from ..errors import BadInput, UnderstudyError
 from ..settings import HostSettings, settings_of
+from . import tokens
 from .world import World, world
 
-TOKEN_VARIABLE = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of a variable
 URL_VARIABLE = "CLOUDFLARE_BASE_URL"
-FILE = "cloudflare"
 NO_TOKEN = (
-    f"no Cloudflare token: put {TOKEN_VARIABLE} into secrets/{FILE}.yaml (`understudy secrets edit {FILE}`) "
-    "or into the environment (docs/traffic.md)"
+    f"no Cloudflare token: put {tokens.API_TOKEN} into secrets/{tokens.FILE}.yaml "
+    f"(`understudy secrets edit {tokens.FILE}`) or into the environment (docs/traffic.md)"
 )
 
 
@@ -28,12 +27,18 @@ class Edge:
 
     account: Account
     world: World
-    resolvers: tuple[str, ...] = ()
+    may_write: bool = False
 
     @property
     def zone(self) -> Zone:
         """The zone of the domain, looked up once."""
         return self.account.zone(self.world.domain)
+
+    def ready_to_write(self) -> None:
+        """Before the first change: raises CloudflareError naming a permission that the token lacks."""
+        if not self.may_write:
+            self.account.check_permissions(self.zone, writing=True)
+            self.may_write = True
 
     def tunnels(self) -> dict[str, Tunnel]:
         """Host to its tunnel, for every tunnel of this stack, also of hosts that no inventory names."""
@@ -57,6 +62,11 @@ def open_edge(hosts: Hosts) -> Edge:
 
     Raises BadInput when no host has ``edge: cloudflare`` or when there is no token.
     """
+    hosts = list(hosts)
+    if not _behind(hosts):
+        raise BadInput(
+            "no host of this inventory has `edge: cloudflare`: its public names are not moved by us"
+        )
     found = find_edge(hosts)
     if found is None:
         raise BadInput(NO_TOKEN)
@@ -64,35 +74,27 @@ def open_edge(hosts: Hosts) -> Edge:
 
 
 def find_edge(hosts: Hosts) -> Edge | None:
-    """Like :func:`open_edge`, None without a token. Raises BadInput where no host is behind Cloudflare."""
-    behind = [settings for name, data in hosts if (settings := settings_of(name, data)).edge == "cloudflare"]
-    if not behind:
-        raise BadInput(
-            "no host of this inventory has `edge: cloudflare`: its public names are not moved by us"
-        )
-    first = behind[0]
-    token = token_for(first)
+    """Like :func:`open_edge`, but None without a token and where no host is behind Cloudflare."""
+    behind = _behind(hosts)
+    token = tokens.api_token(project.store_of(behind[0])) if behind else ""
     if not token:
         return None
-    chosen = first.cloudflare
+    chosen = behind[0].cloudflare
     url = chosen.api_url or os.environ.get(URL_VARIABLE, "")
-    access = Access(token, url, chosen.zone, chosen.account)
-    return Edge(Account(access), world_of(behind), tuple(chosen.resolvers))
+    return Edge(Account(Access(token, url, chosen.zone, chosen.account)), world_of(behind))
+
+
+def _behind(hosts: Hosts) -> list[HostSettings]:
+    found = [settings_of(name, data) for name, data in hosts]
+    return [settings for settings in found if settings.edge == "cloudflare"]
 
 
 def world_of(behind: Iterable[HostSettings]) -> World:
-    """What the hosts behind Cloudflare want of it."""
+    """What the hosts behind Cloudflare want of it; those whose `tunnel` part is off have none."""
     rows = []
     for settings in behind:
+        if not settings.parts.tunnel:
+            continue
         catalog = project.catalog_for(settings)
         rows.append((settings, catalog, render.placed(catalog, settings)))
     return world(rows)
-
-
-def token_for(settings: HostSettings) -> str:
-    """The owner's API token: the environment's, else that of secrets/cloudflare.yaml; "" without one."""
-    given = os.environ.get(TOKEN_VARIABLE, "")
-    if given:
-        return given
-    store = project.store_of(settings)
-    return store.load(FILE).get(TOKEN_VARIABLE, "") if store.path(FILE).exists() else ""

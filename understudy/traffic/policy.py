@@ -13,7 +13,7 @@ class CloudflareSettings(BaseModel):
     """Where the owner's zone is. Everything has a default: the zone is looked up by the domain.
 
     ``zone`` and ``account`` are ids (with both, a token needs no Zone Read). ``api_url`` is another address of the API
-    (else CLOUDFLARE_BASE_URL). ``resolvers`` are DNS-over-HTTPS addresses that speak application/dns-json.
+    (else CLOUDFLARE_BASE_URL).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -21,4 +21,3 @@ class CloudflareSettings(BaseModel):
     zone: str = ""
     account: str = ""
     api_url: str = ""
-    resolvers: list[str] = ["https://cloudflare-dns.com/dns-query", "https://dns.google/resolve"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +31,13 @@ def service(host: TrafficHost) -> str:
     return f"http://localhost:{host.port}"
 
 
-def work(edge: Edge, tunnels: Mapping[str, Tunnel]) -> list[TunnelWork]:
-    """What every host's tunnel lacks. Raises Refused for a tunnel of that name that is somebody else's."""
-    found = []
-    for host in edge.world.hosts:
-        tunnel = tunnels.get(host.name)
-        if tunnel is None:
-            found.append(TunnelWork(host.name, True, True))
-            continue
-        rules = edge.account.ingress(edge.zone, tunnel.id)
-        _check_ours(tunnel, rules)
-        found.append(TunnelWork(host.name, False, rules != wanted_rules(host)))
-    return found
+def work(edge: Edge, host: TrafficHost, tunnel: Tunnel | None) -> TunnelWork:
+    """What a host's tunnel lacks. Raises Refused for a tunnel of that name that is somebody else's."""
+    if tunnel is None:
+        return TunnelWork(host.name, True, True)
+    rules = edge.account.ingress(edge.zone, tunnel.id)
+    _check_ours(tunnel, rules)
+    return TunnelWork(host.name, False, rules != wanted_rules(host))
 
 
 def wanted_rules(host: TrafficHost) -> list[dict[str, Any]]:
@@ -65,16 +59,16 @@ def _check_ours(tunnel: Tunnel, rules: list[dict[str, Any]]) -> None:
     )
 
 
-def apply(edge: Edge, wanted: TunnelWork, tunnels: Mapping[str, Tunnel]) -> Tunnel:
+def apply(edge: Edge, host: TrafficHost, tunnel: Tunnel | None) -> Tunnel:
     """Make one host's tunnel what it should be; an equal one is not written to."""
-    host = next(host for host in edge.world.hosts if host.name == wanted.host)
-    zone = edge.zone
-    tunnel = tunnels.get(wanted.host)
+    wanted = work(edge, host, tunnel)
+    if tunnel is not None and not wanted.configure:
+        return tunnel
+    edge.ready_to_write()
     if tunnel is None:
-        tunnel = edge.account.create_tunnel(zone, edge.world.tunnel_name(wanted.host))
-        _check_ours(tunnel, edge.account.ingress(zone, tunnel.id))
-    if wanted.configure:
-        edge.account.configure(zone, tunnel.id, service(host))
+        tunnel = edge.account.create_tunnel(edge.zone, edge.world.tunnel_name(host.name))
+        _check_ours(tunnel, edge.account.ingress(edge.zone, tunnel.id))
+    edge.account.configure(edge.zone, tunnel.id, service(host))
     return tunnel
 
 

@@ -65,9 +65,9 @@ def world(hosts: Iterable[tuple[HostSettings, Catalog, list[str]]]) -> World:
         _same(first, settings)
         carried = {catalog.services[name].block.group for name in placed} - {STAYS}
         groups += [group for group in sorted(carried) if group not in groups]
-        names |= _names(settings, catalog, placed)
-        port = settings.proxy_port
-        found.append(TrafficHost(settings.name, settings.role == "primary", frozenset(carried), port))
+        names |= _names(settings, catalog, placed) if settings.parts.dns else {}
+        first_owner = settings.role == "primary"
+        found.append(TrafficHost(settings.name, first_owner, frozenset(carried), settings.proxy_port))
     if first is None:
         return World("", "", ())
     leading = LEADING if LEADING in groups else next(iter(groups), "")
