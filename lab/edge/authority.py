@@ -19,6 +19,7 @@ YEARS = datetime.timedelta(days=3650)
 def ensure(folder: Path, address: str) -> tuple[Path, Path, Path]:
     """The authority's certificate, and certificate and key for an IP address; made once, kept in the folder."""
     authority, certificate, key = folder / "ca.pem", folder / f"{address}.pem", folder / f"{address}.key"
+    folder.mkdir(parents=True, exist_ok=True)
     if not all(path.exists() for path in (authority, certificate, key)):
         _make(authority, certificate, key, address)
     return authority, certificate, key

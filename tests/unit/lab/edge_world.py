@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lab.cloudflare.place import OWNER
 from lab.cloudflare.place import Cloudflare as Place
 from lab.cloudflare.program import Cloudflare, serve_control
 from lab.storage.place import find_place
@@ -132,6 +133,7 @@ def edge_world(folder: Path) -> Iterator[EdgeWorld]:
     cloud = Cloudflare(place.folder, place.outside, place.first_port, "example.org")
     servers = [*cloud.start(), serve_control(cloud, place.folder)]
     world = EdgeWorld(folder, cloud, Place(place))
+    world.place.control.token(OWNER, value=world.place.owner_token())
     world.place.control.delays((0, 0), (0, 0))
     try:
         yield world
