@@ -32,6 +32,7 @@ PROTECTING = (
     "update",
     "guard",
     "freeze",
+    "journey",
     "thaw",
     "refresh",
     "promote",

@@ -1,8 +1,8 @@
 """Makes the published slot of a group live and runs it behind the fence; the guard lifts that once a record names us.
 
 Request: {"group", "epoch": of the batch that is to come, "nonce", "base": HOST:EPOCH:SEQ, "seconds": 900 that the grant
-holds, "previous": false (the older slot), "rollback": false (data goes back in time: those hooks run too),
-"allow_version": false, "lock_wait": 60, "services": [] (all of the group)}.
+holds, "until": 0 or when it ends by this host's CLOCK_BOOTTIME, "previous": false (the older slot), "rollback": false
+(data goes back in time: those hooks run too), "allow_version": false, "lock_wait": 60, "services": [] (all of the group)}.
 Reply: {"group", "epoch", "slot", "services": [{"service", "ok", "error", "kind", "snapshot", "name", "time", "rows",
 "old", "notes", "hooks_failed", "phases", "seconds"}], "left": seconds of the grant, "failed", "seconds"}; "error" when a
 service does not serve: repeat it, or ``demote``. Killed anywhere it goes on when called again; after a reboot the grant
@@ -30,7 +30,7 @@ from .owner.plan import load
 from .owner.state import Grant
 from .putback import resuming
 from .refresh import LOCK as REFRESH
-from .replica import live
+from .replica import live, slots
 from .root import RUN, Root
 from .say import say
 
@@ -88,7 +88,9 @@ def _grant(root: Root, owned: Owners, group: str, request: dict[str, Any]) -> Gr
         raise AgentError(
             f"epoch {epoch} of {group} is over: {held.owner} owns {held.epoch}; nothing was changed", "epoch"
         )
-    until = state.boottime() + float(request.get("seconds", _GRANT))
+    until = float(request.get("until") or state.boottime() + float(request.get("seconds", _GRANT)))
+    if until <= state.boottime():
+        raise AgentError(f"the grant for {group} has ended already; nothing was changed", "late")
     return Grant(group, epoch, nonce, str(request.get("base") or ""), until)
 
 
@@ -112,6 +114,14 @@ def _granted(disk: Disk, owned: Owners, grant: Grant) -> None:
     disk.checkpoint("granted")
 
 
+def _promoted(disk: Disk, grant: Grant) -> None:
+    """From here on the live data is that batch's."""
+    with lock.exclusive(disk.root, GUARD, f"promotion of {grant.group}", 120, say):
+        held = state.load(disk.root, grant.group)
+        held.promoted = grant.nonce
+        state.save(disk, held)
+
+
 def _rest(root: Root, owned: Owners, group: str) -> list[str]:
     """Services that keep no data, and the tunnel's connector, so that the batch finds it connected."""
     failed = starter.start(root, owned, group)
@@ -120,3 +130,24 @@ def _rest(root: Root, owned: Owners, group: str) -> list[str]:
             ended = process.run(["systemctl", "start", unit], 120)
             failed += [] if ended.ok else [f"{unit}: {ended.why(1)}"]
     return failed
+
+
+def offered(root: Root, group: str) -> list[dict[str, Any]]:
+    """What could be promoted, the newest first: for status and for whoever asks before a failover."""
+    found = []
+    published = slots.current(root, group)
+    for name in ("a", "b"):
+        slot = slots.load(root, group, name)
+        if slot and slot.state == "whole" and not any(held.taken for held in slot.services.values()):
+            found.append(
+                {
+                    "slot": name,
+                    "published": published is not None and published.name == name,
+                    "at": slot.at,
+                    "oldest": slot.age,
+                    "services": {
+                        n: {"name": h.name, "time": h.time, "rows": h.rows} for n, h in slot.services.items()
+                    },
+                }
+            )
+    return sorted(found, key=lambda slot: not slot["published"])

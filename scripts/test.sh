@@ -15,7 +15,7 @@ lint() {
 
 # Side by side, a file's tests together: many wait for restic, which spends most of a second on each key.
 unit() {
-    $bin/pytest tests/unit -n 2 --dist loadfile
+    $bin/pytest tests/unit tests/model -n 2 --dist loadfile
 }
 
 leave_nothing_running() {

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, runner, tables
+from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, cli_switchover, runner, tables
 from . import retire as retiring
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
@@ -135,6 +135,8 @@ app.command()(cli_data.backup)
 app.command()(cli_data.restore)
 app.command()(cli_data.jobs)
 app.command()(cli_status.status)
+app.command()(cli_switchover.switchover)
+app.command()(cli_switchover.failover)
 app.command()(cli_repo.snapshots)
 app.command()(cli_repo.mount)
 app.add_typer(cli_host.app, name="host", help="One host: footprint, leave.")

@@ -442,7 +442,7 @@ def _ways_out(journey: Journey) -> Iterator[Journey]:
             yield machine.abandon(journey)
         if journey.mode == "planned" and not journey.back:
             yield machine.force(journey)
-    elif journey.flip == "won" and journey.mode == "planned":
+    elif journey.flip == "won" and journey.mode == "planned" and journey.at != "return":
         yield machine.force(journey)
 
 

@@ -41,7 +41,7 @@ Mode = Literal["planned", "forced"]
 
 LEASE = 180.0
 """Seconds for which the source is frozen."""
-NEEDED: dict[str, float] = {"base": 90, "stop": 75, "refresh": 70, "promote": 65, "flip": 60}
+NEEDED: dict[str, float] = {"base": 90, "stop": 75, "refresh": 70, "promote": 65, "flip": 60, "settle": 60}
 """Seconds of the lease that must be left when a step begins: the batch is sent with a minute left (protocol.md §2)."""
 QUICK = 5.0
 MOST_ROUNDS = 5
@@ -105,9 +105,16 @@ class Outcome:
 
 
 def order(journey: Journey) -> tuple[Step, ...]:
-    """The steps of this journey when nothing goes wrong."""
+    """The steps of this journey when nothing goes wrong.
+
+    Where the names are the owner's to move there is no batch: telling the source is what cannot be taken back, and he
+    is told where to point once the target serves.
+    """
     steps = _FORCED if journey.mode == "forced" else _PLANNED
-    return steps if journey.edge else tuple("point" if step == "flip" else step for step in steps)
+    if journey.edge:
+        return steps
+    left = [step for step in steps if step not in ("admit", "fence", "flip", "probe")]
+    return (*left[:-1], "point", left[-1])
 
 
 def next_step(journey: Journey, left: float = 0.0) -> Step | None:
@@ -116,13 +123,17 @@ def next_step(journey: Journey, left: float = 0.0) -> Step | None:
         return None
     if journey.flip == "sent" and journey.at not in ("cancel",):
         return "read"
-    needed = NEEDED.get(journey.at, 0.0) if journey.mode == "planned" and not journey.flip else 0.0
+    leased = journey.mode == "planned" and not journey.flip and journey.at in order(journey)
+    needed = NEEDED.get(journey.at, 0.0) if leased else 0.0
     return "withdraw" if left < needed else journey.at
 
 
 def before(journey: Journey, step: Step) -> Journey:
     """What is kept before a step is done: a batch that may arrive is remembered before it is sent."""
-    return replace(journey, at=step, flip="sent") if step == "flip" else replace(journey, at=step)
+    if step == "flip":
+        return replace(journey, at=step, flip="sent")
+    decides = step == "settle" and not journey.edge
+    return replace(journey, at=step, flip="won" if decides else journey.flip)
 
 
 def after(journey: Journey, step: Step, outcome: Outcome) -> Journey:
@@ -135,12 +146,12 @@ def after(journey: Journey, step: Step, outcome: Outcome) -> Journey:
         return replace(journey, at="thaw")
     if step in ("thaw", "readmit"):
         return _after_thaw(journey, step)
-    if step == "settle":
+    if step == "settle" and journey.edge:
         return replace(journey, at="lift", settled=journey.settled or outcome.word == "done")
     if step == "lift" and outcome.word == "expired":
         # With leave it would run if its data were ours: then another switchover has put its own there.
         return replace(journey, at="promote" if journey.settled else "weigh")
-    if step == "weigh":
+    if step in ("settle", "weigh"):
         return _after_weigh(journey, outcome.word)
     if step == "return":
         return _after_return(journey, outcome.word)
@@ -184,7 +195,7 @@ def _after_thaw(journey: Journey, step: Step) -> Journey:
 def _after_weigh(journey: Journey, word: str) -> Journey:
     if word == "done" or journey.mode == "forced":
         return replace(journey, at="lift", settled=True)
-    return replace(journey, at="return" if word == "served" else "weigh")
+    return replace(journey, at="return" if word == "served" else journey.at)
 
 
 def _after_return(journey: Journey, word: str) -> Journey:
@@ -216,7 +227,11 @@ def abandon(journey: Journey) -> Journey:
 
 
 def force(journey: Journey) -> Journey:
-    """Go on without the source, whose last writes may be lost: it is fenced first."""
+    """Go on without the source, whose last writes may be lost: it is fenced first. ValueError while it is given back."""
+    if journey.at == "return":
+        raise ValueError(
+            f"the group goes back to {journey.source}, which has newer data; then move it with force"
+        )
     if journey.flip == "won":
-        return replace(journey, mode="forced", at="fence")
-    return replace(journey, mode="forced", at="fence", base="")
+        return replace(journey, mode="forced", at="fence" if journey.edge else "weigh")
+    return replace(journey, mode="forced", at="fence" if journey.edge else "refresh", base="")

@@ -1,0 +1,99 @@
+"""Drives one group's journey to its end: keeps it, does a step, keeps what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..errors import Refused, UnderstudyError
+from . import machine
+from .machine import Journey, Outcome, Step
+
+__all__ = ["Driver", "Stopped", "boottime"]
+
+_PATIENCE = 6
+"""Times that a step without progress is tried again before a person is asked."""
+_PAUSE = 5.0
+
+
+class Stopped(UnderstudyError):
+    """It cannot go on by itself; the message names the ways on."""
+
+
+class Performer(Protocol):
+    """Does steps. ``left``: seconds of the source's lease that are certain. Raises UnderstudyError."""
+
+    def left(self) -> float: ...
+
+    def perform(self, step: Step, journey: Journey) -> Outcome: ...
+
+
+def boottime() -> float:
+    """Seconds that also count while this machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass
+class Driver:
+    """``keep`` writes the journey down wherever it is kept; ``say`` tells a person (step, text)."""
+
+    performer: Performer
+    keep: Callable[[Journey], None]
+    say: Callable[[str, str], None]
+    pause: Callable[[float], None] = time.sleep
+
+    def run(self, journey: Journey) -> Journey:
+        """To the end. Raises Stopped, or the error of a step that changed nothing that matters."""
+        stuck = 0
+        while step := machine.next_step(journey, self.performer.left()):
+            doing = machine.before(journey, step)
+            self.keep(doing)
+            began = boottime()
+            try:
+                outcome = self.performer.perform(step, doing)
+            except UnderstudyError as error:
+                journey = self._failed(doing, step, error)
+                continue
+            after = machine.after(doing, step, outcome)
+            self.keep(after)
+            self._told(doing, after, step, outcome, boottime() - began)
+            stuck = stuck + 1 if after == journey else 0
+            if stuck > _PATIENCE:
+                raise Stopped(f"{step} does not get on: {ways_on(after)}")
+            if stuck:
+                self.pause(_PAUSE)
+            journey = after
+        return journey
+
+    def _told(self, before: Journey, after: Journey, step: Step, outcome: Outcome, seconds: float) -> None:
+        words = "" if outcome.word == "done" else f" {outcome.word}"
+        note = f", base {after.base}" if after.base and after.base != before.base else ""
+        self.say(step, f"{seconds:.1f} s{words}{note}")
+
+    def _failed(self, journey: Journey, step: Step, error: UnderstudyError) -> Journey:
+        """Before the batch, a planned switchover takes itself back; anything else waits for a person."""
+        self.say(step, str(error))
+        if journey.back or journey.flip or journey.mode == "forced":
+            raise Stopped(f"{error}\n{ways_on(journey)}") from error
+        if step in ("admit", "copy"):
+            ended = replace(journey, ended="taken back", why=str(error))
+            self.keep(ended)
+            raise Refused(f"{error}; nothing was changed") from error
+        taken = replace(machine.abandon(journey), why=str(error))
+        self.keep(taken)
+        return taken
+
+
+def ways_on(journey: Journey) -> str:
+    """What a person may do now."""
+    ways = ["`understudy switchover --resume` tries again"]
+    if journey.flip == "won":
+        if journey.mode == "planned":
+            ways.append(
+                f"`--resume --force` goes on without {journey.source}, whose last writes may then be lost"
+            )
+    else:
+        ways.append("`--abort` takes it back")
+    return "; ".join(ways)
