@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from lab.hetzner.daemon import find_hetzner
 from lab.settings import find_settings
 from lab.staging import staged
 
@@ -25,3 +27,10 @@ def hosts() -> list[tuple[str, dict[str, Any]]]:
         )
         for name, host in staged(settings).hosts.items()
     ]
+
+
+def cloud_data() -> dict[str, Any]:
+    """What replicas in the lab's Hetzner are given. From now on this process knows no other Hetzner."""
+    settings = find_settings()
+    os.environ.update(find_hetzner(settings).environment())
+    return {"ssh_user": "root", "ssh_key": str(settings.key)}

@@ -21,6 +21,7 @@ CLOUD_CREDENTIALS = (
 DEFAULT_HOSTS = ("lemongrab", "standby")
 PRIMARY = "lemongrab"
 SCRATCH = "understudy-lab-"  # temporary folders: this, the process id, a dash, anything
+OUR_OWN = "lab-"  # how the emulated clouds' tokens begin, which no real one does
 LABEL = "understudy.lab"  # every container, volume, network and image of any lab carries it
 
 
@@ -73,7 +74,8 @@ def find_settings() -> Settings:
 
 def refuse_cloud_credentials(environment: dict[str, str]) -> None:
     """Raises Refused when a credential of a real cloud account could reach the lab."""
-    found = [name for name in CLOUD_CREDENTIALS if environment.get(name)]
+    real = {name: value for name, value in environment.items() if not value.startswith(OUR_OWN)}
+    found = [name for name in CLOUD_CREDENTIALS if real.get(name)]
     found += sorted(
         name for name in environment if name.startswith("CF_") and name not in found and environment[name]
     )

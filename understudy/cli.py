@@ -12,6 +12,7 @@ from rich.console import Console
 
 from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, cli_switchover, runner, tables
 from . import retire as retiring
+from .cli_replica import app as replica_app
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
 
@@ -131,6 +132,7 @@ def retire(
 
 app.command()(cli_live.audit)
 app.command()(cli_init.init)
+app.add_typer(replica_app, name="replica", help="A replica at Hetzner on demand: up, down, list.")
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
 app.command()(cli_data.jobs)

@@ -27,14 +27,15 @@ Inventory = Annotated[str, typer.Option("--inventory", "-i", help="The pyinfra i
 Json = Annotated[bool, typer.Option("--json", help="The same facts for machines.")]
 
 
-def _cloud(verb: str, inventory: str, as_json: bool) -> Cloud:
+def _cloud(verb: str, inventory: str, as_json: bool) -> tuple[Cloud, set[str]]:
+    """What the inventory says about Hetzner, and the names of all its hosts."""
     names = project.run_inventory(inventory)
     cloud = cloud_of(names, inventory)
     if not as_json:
         console.print(
             f"[bold]replica {verb}[/bold]  inventory {inventory}, stack {cloud.stack}", highlight=False
         )
-    return cloud
+    return cloud, {name for name, _ in project.hosts_of(names)}
 
 
 def _heard(line: str) -> None:
@@ -49,19 +50,26 @@ def up(
     location: Annotated[str, typer.Option("--location", help="This location and no other.")] = "",
     max_monthly: Annotated[float, typer.Option("--max-monthly", help="Ceiling, net EUR a month.")] = 0.0,
     dry: Annotated[bool, typer.Option("--dry", help="Only say what it would be and cost.")] = False,
-    converge: Annotated[bool, typer.Option("--converge/--no-converge", help="Converge it afterwards.")] = True,
+    converge: Annotated[
+        bool, typer.Option("--converge/--no-converge", help="Converge it afterwards.")
+    ] = True,
 ) -> None:
     """Create or complete the replica, then converge it like any other host."""
-    cloud = _cloud("up", inventory, as_json)
+    cloud, declared = _cloud("up", inventory, as_json)
     wish = cloud.wish(
         types=[server_type] if server_type else [],
         locations=[location] if location else [],
         max_monthly=max_monthly,
     )
-    declared = project.declared_names(inventory)
     api = cloud.api()
     asked = Request(
-        cloud.stack, wish, cloud.public_keys(), cloud.user, cloud.key_file, cloud.pins, _quiet if as_json else _heard
+        cloud.stack,
+        wish,
+        cloud.public_keys(),
+        cloud.user,
+        cloud.key_file,
+        cloud.pins,
+        _quiet if as_json else _heard,
     )
     server = existing(api, asked)
     if server is None and wish.name in declared:
@@ -77,7 +85,12 @@ def up(
         return
     begin = time.monotonic()
     made = bring_up(api, asked)
-    facts: dict[str, Any] = {"name": made.name, "address": made.ip, "type": made.type, "location": made.location}
+    facts: dict[str, Any] = {
+        "name": made.name,
+        "address": made.ip,
+        "type": made.type,
+        "location": made.location,
+    }
     code = _converge(inventory, made.name, as_json, asked) if converge else 0
     facts |= {"phases": asked.phases.seconds, "seconds": round(time.monotonic() - begin, 2), **_facts(price)}
     _result(as_json, facts)
@@ -122,11 +135,13 @@ def down(
     inventory: Inventory = PROD,
     as_json: Json = False,
     yes: Annotated[str, typer.Option("--yes", help="The host's name, to go on without a question.")] = "",
-    everything: Annotated[bool, typer.Option("--everything", help="Also its kept address and volume.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also its kept address and volume.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Also when it serves, or nobody can tell.")] = False,
 ) -> None:
     """Destroy a replica: the server with its disk, its firewall and key. Only what our labels mark."""
-    cloud = _cloud("down", inventory, as_json)
+    cloud, _ = _cloud("down", inventory, as_json)
     name, api = host or cloud.wish().name, cloud.api()
     found = downing.belongings(api, cloud.stack, name)
     downing.require_something(found, api, cloud.stack, name)
@@ -140,7 +155,9 @@ def down(
         print(json.dumps({"name": name, "removed": True, "stays": stays}))
         return
     for sentence in stays:
-        _heard(f"{sentence} stays and is charged for: `understudy replica down {name} --everything` removes it")
+        _heard(
+            f"{sentence} stays and is charged for: `understudy replica down {name} --everything` removes it"
+        )
     console.print(f"{name} is gone", highlight=False)
 
 
@@ -154,14 +171,19 @@ def _ask_for_name(name: str) -> None:
 @app.command("list")
 def list_replicas(inventory: Inventory = PROD, as_json: Json = False) -> None:
     """Replicas at Hetzner: state, age, cost."""
-    cloud = _cloud("list", inventory, as_json)
+    cloud, _ = _cloud("list", inventory, as_json)
     rows = listing.rows(cloud.api(), cloud.stack)
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("name", "state", "type", "where", "address", "age", "EUR/month", "EUR/h", "so far", box=None)
+    table = Table(
+        "name", "state", "type", "where", "address", "age", "EUR/month", "EUR/h", "so far", box=None
+    )
     for row in rows:
-        money = [_money(row[key], digits) for key, digits in (("monthly_net", 2), ("hourly_net", 4), ("so_far_net", 2))]
+        money = [
+            _money(row[key], digits)
+            for key, digits in (("monthly_net", 2), ("hourly_net", 4), ("so_far_net", 2))
+        ]
         where = [str(row[key]) for key in ("name", "state", "type", "location", "address")]
         table.add_row(*where, listing.age(row["age_seconds"]), *money)
     Console().print(table)

@@ -23,5 +23,8 @@ def model(desired: Desired) -> FirewallModel:
         lan |= {(port, "tcp") for port in (service.block.native.ports if service.block.native else [])}
     ports = tuple(Port(number, "udp" if protocol == "udp" else "tcp") for number, protocol in sorted(lan))
     return FirewallModel(
-        tuple(settings.ssh_ports), lan=ports, lan_networks=tuple(settings.lan_networks) or PRIVATE_NETWORKS
+        tuple(settings.ssh_ports),
+        lan=ports,
+        lan_networks=tuple(settings.lan_networks) or PRIVATE_NETWORKS,
+        metadata=settings.metadata_service,
     )

@@ -77,7 +77,8 @@ class FirewallModel:
     ``ssh_ports``: from anywhere. ``lan``: ports open to ``lan_networks``, whether a program of the host
     listens there or Docker publishes them; ``public``: the same, from anywhere. ``flows``: from
     containers to the host. ``trusted``: interfaces that pass as loopback does (a VPN, a VM bridge).
-    ``bridges``: interfaces behind which containers are.
+    ``bridges``: interfaces behind which containers are. ``metadata``: the machine has a cloud's metadata service, which
+    tells its user_data to everybody who asks: from now on to root alone.
     """
 
     ssh_ports: tuple[int, ...] = (22,)
@@ -87,6 +88,7 @@ class FirewallModel:
     flows: tuple[Flow, ...] = ()
     trusted: tuple[str, ...] = ()
     bridges: tuple[str, ...] = DOCKER_BRIDGES
+    metadata: bool = False
 
 
 def entries(model: FirewallModel) -> list[Entry]:
@@ -114,6 +116,7 @@ def ruleset(model: FirewallModel) -> str:
         public_ports=_direct(model.public),
         lan_forwards=_published(model.lan),
         public_forwards=_published(model.public),
+        metadata=model.metadata,
         flows=[rule for flow in model.flows for rule in _flow_rules(flow)],
     )
 

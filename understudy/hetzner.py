@@ -169,9 +169,8 @@ class Hetzner:
         return _thing(self._create("the SSH key", lambda: self.sdk.ssh_keys.create(name, public, labels)))
 
     def add_wall(self, name: str, rules: frozenset[Rule], labels: dict[str, str]) -> Wall:
-        made = self._create(
-            "the firewall", lambda: self.sdk.firewalls.create(name, _sdk_rules(rules), labels)
-        )
+        sent = cast(Any, labels)  # the SDK names another type than it takes
+        made = self._create("the firewall", lambda: self.sdk.firewalls.create(name, _sdk_rules(rules), sent))
         return _wall(made.firewall)
 
     def set_rules(self, number: int, rules: frozenset[Rule]) -> list[int]:

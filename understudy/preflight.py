@@ -10,6 +10,7 @@ from . import baseline
 from .compare import FileChange, Survey, readable
 from .desired import Desired, Stack
 from .images import is_downgrade, parse
+from .ownership.files import PLAN as GUARD_PLAN
 
 MINIMUM_FREE = 512 * 1024 * 1024
 START_INTERVAL_SINCE = 25
@@ -35,6 +36,7 @@ def problems(desired: Desired, survey: Survey) -> list[str]:
 def refusals(desired: Desired, survey: Survey, files: Iterable[FileChange], allowed: Allowances) -> list[str]:
     """Things that could cost data or somebody's work; each names the ways on."""
     found = list(_drift(desired, survey, files, allowed)) + list(_downgrades(desired, survey, allowed))
+    found += _guard_lost(desired, survey)
     return found + list(_elsewhere(desired, survey, allowed)) + list(abandoned(desired, survey))
 
 
@@ -197,6 +199,16 @@ def _downgrades(desired: Desired, survey: Survey, allowed: Allowances) -> Iterat
                     f"{stack.service}: {name} runs {live[name]}, newer than the declared {image}: its data may not open in an older "
                     f"version; declare the newer one, or `understudy converge --allow-downgrade {stack.service}`"
                 )
+
+
+def _guard_lost(desired: Desired, survey: Survey) -> Iterator[str]:
+    """A replica that could not be looked for may still be there: the guard stays until it is known to be gone."""
+    written = ((survey.get("manifest") or {}).get("entries")) or {}
+    if GUARD_PLAN in written and not desired.guarded and not desired.settings.peers_complete:
+        yield (
+            "this host has a guard because another host may own its services, and whether a replica exists at Hetzner could not be "
+            "read: give HCLOUD_TOKEN, or try again when Hetzner answers (nothing was changed)"
+        )
 
 
 def _elsewhere(desired: Desired, survey: Survey, allowed: Allowances) -> Iterator[str]:

@@ -100,19 +100,28 @@ def group_data(groups: list[str]) -> dict[str, Any]:
     return merged
 
 
-def hosts(inventory: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every host of an inventory file with its data, group data merged in, as pyinfra will see them.
-
-    Raises BadInput when there is no such file; what the file itself raises goes through.
-    """
+def run_inventory(inventory: str) -> dict[str, Any]:
+    """What an inventory file defines. Raises BadInput when there is none; what the file itself raises goes through."""
     path = root() / inventory
     if not path.is_file():
         raise BadInput(f"there is no inventory {inventory}")
     sys.path.insert(0, str(root()))
     try:
-        names = runpy.run_path(str(path))
+        return runpy.run_path(str(path))
     finally:
         sys.path.pop(0)
+
+
+def hosts(inventory: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every host of an inventory file with its data, group data merged in, as pyinfra will see them.
+
+    Raises BadInput when there is no such file; what the file itself raises goes through.
+    """
+    return hosts_of(run_inventory(inventory))
+
+
+def hosts_of(names: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The same, of what an inventory file defined when it was run."""
     groups = {
         key: value for key, value in names.items() if isinstance(value, list) and not key.startswith("_")
     }
@@ -121,8 +130,11 @@ def hosts(inventory: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def ready(**groups: list[tuple[str, dict[str, Any]]]) -> None:
-    """For inventories: tell every host of its peers (understudy/ownership), then check them all (exit code 2)."""
+def ready(*, complete: bool = True, **groups: list[tuple[str, dict[str, Any]]]) -> None:
+    """For inventories: tell every host of its peers (understudy/ownership), then check them all (exit code 2).
+
+    ``complete``: whether these are known to be all; where not, no host loses its guard by it.
+    """
     whole = {name: {**group_data([group]), **data} for group, hosts in groups.items() for name, data in hosts}
     peers = {
         name: {key: data[key] for key in ("role", "groups", "may_own") if key in data}
@@ -130,7 +142,7 @@ def ready(**groups: list[tuple[str, dict[str, Any]]]) -> None:
     }
     for hosts in groups.values():
         for _, data in hosts:
-            data["peers"] = peers
+            data["peers"], data["peers_complete"] = peers, complete
     for group, hosts in groups.items():
         check_or_exit(hosts, group)
 

@@ -73,6 +73,8 @@ class HostSettings(BaseModel):
     ownership: Ownership = Ownership()
     may_own: bool = True
     peers: dict[str, Peer] = {}
+    peers_complete: bool = True
+    metadata_service: bool = False
     stack: str = Field(default="homelab", pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
     edge: EdgeKind = "cloudflare"
     cloudflare: CloudflareSettings = CloudflareSettings()

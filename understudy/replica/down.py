@@ -49,8 +49,12 @@ def require_something(found: Belongings, api: Hetzner, stack: str, name: str) ->
     if found:
         return
     if api.server_named(name):
-        raise Refused(f"the server {name} was not made by Understudy for the stack {stack}: it stays untouched")
-    raise BadInput(f"the stack {stack} has no replica {name} at Hetzner: `understudy replica list` shows what there is")
+        raise Refused(
+            f"the server {name} was not made by Understudy for the stack {stack}: it stays untouched"
+        )
+    raise BadInput(
+        f"the stack {stack} has no replica {name} at Hetzner: `understudy replica list` shows what there is"
+    )
 
 
 def serving(servers: list[Server], user: str, key_file: str) -> str:

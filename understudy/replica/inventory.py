@@ -13,6 +13,7 @@ from typing import Any
 from .. import project
 from ..errors import BadInput, UnderstudyError
 from ..hetzner import ENDPOINT, Access, Hetzner
+from ..secrets import Store
 from ..settings import HostSettings
 from . import labels as labelling
 from . import login, rotation
@@ -34,7 +35,7 @@ def access(settings_data: Mapping[str, Any], **limits: float) -> Access:
     if not token:
         folder = project.root() / str(settings_data.get("secrets_dir", "secrets"))
         if (folder / f"{SECRETS}.yaml").exists():
-            token = project.Store(folder).load(SECRETS).get(TOKEN, "")
+            token = Store(folder).load(SECRETS).get(TOKEN, "")
     return Access(token, os.environ.get(ADDRESS) or ENDPOINT, **limits)
 
 

@@ -30,13 +30,17 @@ def _server(
 ) -> dict[str, Any]:
     offer = offers.get((server.type, server.location))
     disks = sum(volume.size for volume in volumes if volume.user == server.id)
-    monthly = (offer.monthly if offer else Decimal(0)) + prices.address_monthly.get(server.location, Decimal(0))
+    monthly = (offer.monthly if offer else Decimal(0)) + prices.address_monthly.get(
+        server.location, Decimal(0)
+    )
     hourly = (offer.hourly if offer else Decimal(0)) + prices.address_hourly.get(server.location, Decimal(0))
     monthly, hourly = monthly + prices.volume_gb * disks, hourly + prices.volume_gb * disks / HOURS
     hours = max(0.0, now() - server.created) / HOUR
     return {
         "name": server.name,
-        "state": server.status if server.labels.get("state") == labelling.READY else f"{server.status}, unfinished",
+        "state": server.status
+        if server.labels.get("state") == labelling.READY
+        else f"{server.status}, unfinished",
         "type": server.type,
         "location": server.location,
         "address": server.ip,
@@ -49,7 +53,11 @@ def _server(
 
 
 def _unused(thing: Thing, prices: Prices) -> dict[str, Any]:
-    monthly = prices.volume_gb * thing.size if thing.size else prices.address_monthly.get(thing.location, Decimal(0))
+    monthly = (
+        prices.volume_gb * thing.size
+        if thing.size
+        else prices.address_monthly.get(thing.location, Decimal(0))
+    )
     return {
         "name": thing.name,
         "state": "kept, not in use",

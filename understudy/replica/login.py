@@ -68,12 +68,13 @@ def trusted_key(door: Door, marks: Collection[str]) -> bytes:
 
 def wait_for(door: Door, marks: Collection[str], seconds: float, heard: Callable[[str], None]) -> bytes:
     """The trusted key, once somebody answers. A wrong key is refused at once: the right one is there from boot on."""
-    deadline = time.monotonic() + seconds
+    deadline, said = time.monotonic() + seconds, ""
     while True:
         try:
             return trusted_key(door, marks)
         except NotYet as error:
-            heard(str(error))
+            if str(error) != said:
+                heard(said := str(error))
             if time.monotonic() > deadline:
                 raise UnderstudyError(
                     f"the replica does not answer at {door.address} after {seconds:.0f} s: {error}"
@@ -99,8 +100,6 @@ def opened(door: Door, key: bytes) -> Iterator[paramiko.SSHClient]:
             timeout=CONNECT,
             banner_timeout=BANNER,
             auth_timeout=BANNER,
-                "keys": [kind for kind in paramiko.Transport._preferred_keys if kind != KIND]
-            },
         )
     except paramiko.BadHostKeyException as error:
         raise WrongKey(

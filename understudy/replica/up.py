@@ -75,8 +75,7 @@ def quote(api: Hetzner, wish: Wish) -> tuple[list[Offer], Cost]:
 def up(api: Hetzner, asked: Request) -> Server:
     """The server, reachable under a pinned host key of its own. Nothing that exists and fits is written again."""
     with asked.phases.timed("look"):
-        server = existing(api, asked)
-        offers = [] if server else quote(api, asked.wish)[0]
+        server, offers = look(api, asked)
     with asked.phases.timed("key and firewall"):
         key = ensure_key(api, asked)
         wall = ensure_wall(api, asked)
@@ -90,6 +89,13 @@ def up(api: Hetzner, asked: Request) -> Server:
         server, host_key = ensure_identity(api, asked, server, host_key)
     pin(asked, server, host_key)
     return server
+
+
+def look(api: Hetzner, asked: Request) -> tuple[Server | None, list[Offer]]:
+    """The replica's server, or what may be ordered. Everything that would refuse is found here, before anything is made."""
+    server = existing(api, asked)
+    our_wall(api, asked)
+    return server, [] if server else quote(api, asked.wish)[0]
 
 
 def existing(api: Hetzner, asked: Request) -> Server | None:
@@ -136,21 +142,27 @@ def wanted_rules(wish: Wish) -> frozenset[Rule]:
     return frozenset({Rule("tcp", "22", sources), Rule("icmp", "", sources)})
 
 
-def ensure_wall(api: Hetzner, asked: Request) -> Wall:
-    rules = wanted_rules(asked.wish)
+def our_wall(api: Hetzner, asked: Request) -> Wall | None:
+    """The replica's firewall; Refused for one of that name that is not ours."""
     found = api.wall_named(asked.prefix)
-    if found is None:
-        try:
-            return api.add_wall(asked.prefix, rules, asked.labels())
-        except (Taken, Unsure):
-            found = api.wall_named(asked.prefix)
-            if found is None:
-                raise
-    if not labelling.ours(found.labels, asked.stack, asked.name):
+    if found and not labelling.ours(found.labels, asked.stack, asked.name):
         raise Refused(
             f"the project has a firewall named {asked.prefix} that Understudy did not make: it stays untouched; "
             "rename it, or give the replica another name (hetzner.name)"
         )
+    return found
+
+
+def ensure_wall(api: Hetzner, asked: Request) -> Wall:
+    rules = wanted_rules(asked.wish)
+    found = our_wall(api, asked)
+    if found is None:
+        try:
+            return api.add_wall(asked.prefix, rules, asked.labels())
+        except (Taken, Unsure):
+            found = our_wall(api, asked)
+            if found is None:
+                raise
     if found.rules != rules:
         asked.heard("firewall rules")
         api.wait(api.set_rules(found.id, rules), asked.heard)
