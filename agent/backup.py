@@ -40,7 +40,7 @@ def run(
 ) -> dict[str, Any]:
     """The verb. ``checkpoint`` is told of each step (tests)."""
     plan = plans.load(root)
-    ask = owned_only(root, plan, asked(request, plan))
+    ask = owned_only(root, plan, asked(request, plan), bool(request.get("services")))
     if not ask.services and ask.left_out:
         return {
             "tier": ask.tier,

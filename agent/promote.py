@@ -30,7 +30,7 @@ from .owner.plan import load
 from .owner.state import Grant
 from .putback import resuming
 from .refresh import LOCK as REFRESH
-from .replica import live, slots
+from .replica import live
 from .root import RUN, Root
 from .say import say
 
@@ -130,24 +130,3 @@ def _rest(root: Root, owned: Owners, group: str) -> list[str]:
             ended = process.run(["systemctl", "start", unit], 120)
             failed += [] if ended.ok else [f"{unit}: {ended.why(1)}"]
     return failed
-
-
-def offered(root: Root, group: str) -> list[dict[str, Any]]:
-    """What could be promoted, the newest first: for status and for whoever asks before a failover."""
-    found = []
-    published = slots.current(root, group)
-    for name in ("a", "b"):
-        slot = slots.load(root, group, name)
-        if slot and slot.state == "whole" and not any(held.taken for held in slot.services.values()):
-            found.append(
-                {
-                    "slot": name,
-                    "published": published is not None and published.name == name,
-                    "at": slot.at,
-                    "oldest": slot.age,
-                    "services": {
-                        n: {"name": h.name, "time": h.time, "rows": h.rows} for n, h in slot.services.items()
-                    },
-                }
-            )
-    return sorted(found, key=lambda slot: not slot["published"])

@@ -5,7 +5,7 @@ newest that counts), "accept_shrunk": false, "verify": false (read every file ag
 "lock_wait": 5, "timeout": seconds for each restic run}.
 Reply: {"group", "slot", "idle": nothing new, "snapshots": {service: {"snapshot", "name": HOST:EPOCH:SEQ, "time"}}, "age":
 seconds of the oldest, "services": {service: {"files", "bytes", "rows", "loaded", "notes", "versions"}}, "missing":
-{service: why}, "pulled": [images], "seconds", "phases", "restic": calls} or {"group", "skipped": why}. A shrunken or
+{service: why}, "pulled": [images], "seconds", "phases", "restic": [commands given to it]} or {"group", "skipped": why}. A shrunken or
 broken snapshot is refused: the published slot stays, and "error" says so.
 """
 
@@ -28,6 +28,7 @@ from .putback.choice import Batch
 from .putback.turn import Phases
 from .replica import choose, fill, images, slots
 from .replica.slots import Slot
+from .repo import restic
 from .root import Root
 from .say import say
 
@@ -61,7 +62,7 @@ def run(request: dict[str, Any], root: Root, checkpoint: Any = None) -> dict[str
         ledger.add(root, "refresh", ok=False, error=error.sentence, group=group, seconds=seconds)
         raise
     reply["seconds"] = round(time.monotonic() - began, 3)
-    kept = ("slot", "idle", "seconds", "phases", "snapshots", "pulled", "missing")
+    kept = ("slot", "idle", "seconds", "phases", "snapshots", "pulled", "missing", "restic")
     ledger.add(root, "refresh", group=group, **{key: reply[key] for key in kept})
     return reply
 
@@ -157,6 +158,7 @@ class _Refresh:
             "age": round(now - slot.age, 1) if slot.age is not None else None,
             "missing": chosen.missing,
             "phases": dict(self.phases),
+            "restic": list(restic.calls),
         }
 
     # --- what is refused

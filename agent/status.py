@@ -4,7 +4,8 @@ Reply: {"host", "at", "ok", "services": [{"service", "group", "tier", "rpo", "ob
 "proven": {"kind", "at", "age", "seconds", "snapshot"} | null, "repositories": [{"repository", "key", "copy", "at",
 "age", "snapshot", "epoch", "seq", "files", "bytes", "rows", "pinned", "error"}]}], "overdue": [sentences],
 "uncovered": [...], "coverage_at", "ticks": {TIER: record}, "verify": [...], "disks": [...], "locks": {NAME: holder},
-"owed": [services], "clock_off"}. Times in seconds since the epoch, ``rpo``, ``objective`` and ages in seconds.
+"owed": [services], "clock_off", "replica": null | {...} (agent/owner/report.py)}.
+Times in seconds since the epoch, ``rpo``, ``objective`` and ages in seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import copies, coverage, lock
+from . import copies, coverage, lock, may
 from .data import clock, ledger, owed
 from .data import plan as plans
 from .data import state as states
@@ -20,6 +21,7 @@ from .data.jobs import targets
 from .data.plan import Plan, Service
 from .data.state import State, seen
 from .errors import AgentError
+from .owner.report import report as owner_report
 from .repo import disks
 from .root import Root
 
@@ -54,9 +56,12 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb."""
     plan, state, past, now = plans.load(root), states.load(root), _Past(root), clock.now(root)
     copied = seen(root, copies.BOOK) or {}
-    services = [_service(plan, service, state, past, copied, now) for service in plan.services.values()]
+    mine = [service for service in plan.services.values() if not may.waits(root, service.name)]
+    services = [_service(plan, service, state, past, copied, now) for service in mine]
     covered = seen(root, coverage.FILE) or {}
+    owned = owner_report(root, plan, now)
     late = [sentence for service in services if (sentence := service["overdue"])]
+    late += [group["stale"] for group in owned["groups"].values() if group["stale"]] if owned else []
     return {
         "host": plan.host,
         "at": round(now, 3),
@@ -69,6 +74,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "verify": list(past.verified.values()),
         "disks": list(_disks(root, plan)),
         "locks": {name: who for name in _LOCKS if (who := lock.holder(root, name))},
+        "replica": owned,
         "owed": [debt["service"] for debt in owed.debts(root)],
         "clock_off": next(
             (t.get("clock_off") for t in past.ticks.values() if t.get("clock_off") is not None), None

@@ -30,10 +30,14 @@ def ask(
     *,
     reads: bool = False,
     quiet: bool = False,
+    in_turn: bool = False,
 ) -> runner.Run:
-    """Run one verb of the agent on the hosts of the inventory; progress goes to standard error."""
+    """Run one verb of the agent on the hosts of the inventory; progress goes to standard error.
+
+    ``in_turn``: one host after the other, where two at once would meet in one repository.
+    """
     data = {"verb": verb, "request": json.dumps(request), "asks": "yes" if reads else ""}
-    flags = ["-y", *(["--limit", limit] if limit else [])]
+    flags = ["-y", *(["--serial"] if in_turn else []), *(["--limit", limit] if limit else [])]
     heard = None if quiet else (lambda line: console.print(f"  {line}", style="dim", markup=False))
     return runner.run(inventory, str(runner.DEPLOYS / "protect.py"), data, flags, quiet=True, heard=heard)
 

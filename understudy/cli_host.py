@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from . import runner
-from .cli_data import Inventory, Json, announce, answered, confirm_host, finish
+from .cli_data import Inventory, Json, announce, answered, ask, confirm_host, finish
 from .errors import BadInput
 
 PROD = "inventory/prod.py"
-app = typer.Typer(help="One host: what is ours on it, and leaving it.", no_args_is_help=True)
+app = typer.Typer(help="One host: what is ours on it, its guard, and leaving it.", no_args_is_help=True)
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host of the inventory.")]
 Item = Mapping[str, str]
 # What happens to each thing, in the words of the table; "keep" needs its reason beside it.
@@ -38,6 +38,39 @@ def footprint(host: HostName, inventory: Inventory = PROD, as_json: Json = False
         if not as_json:
             _show(Console(), report["reply"]["items"])
     finish(result)
+
+
+@app.command()
+def guard(
+    host: HostName,
+    action: Annotated[str, typer.Argument(help="look, off or on.")] = "look",
+    inventory: Inventory = PROD,
+    yes: Annotated[str, typer.Option("--yes", help="The host's name, to go on without a question.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Look at who owns the groups now; or switch the host's guard off and on (at the console: docs/replica.md)."""
+    announce(f"host guard {action}", inventory, host, as_json)
+    if action not in ("look", "off", "on"):
+        raise BadInput(f"{action!r} is none of look, off and on")
+    if action == "off":
+        confirm_host(
+            host, yes, f"Without its guard {host} starts everything, also what another host serves now"
+        )
+    result = ask("guard", {"words": [] if action == "look" else [action]}, inventory, host, quiet=as_json)
+    if as_json:
+        print(json.dumps(result.reports))
+    for report in answered(result) if not as_json else []:
+        Console(highlight=False, soft_wrap=True).print("\n".join(guard_lines(report["reply"])))
+    finish(result)
+
+
+def guard_lines(reply: Mapping[str, Any]) -> list[str]:
+    """What a guard found, a line a group."""
+    off = ["the guard is switched off: everything runs"] if reply.get("off") else []
+    return off + [
+        f"{name}: {'runs' if facts['may'] else 'down'}, epoch {facts['epoch']} is {facts['owner']}'s ({facts['why']})"
+        for name, facts in reply["groups"].items()
+    ]
 
 
 @app.command()

@@ -86,7 +86,7 @@ def init(
     """Make the repositories that are missing; the only thing that ever does."""
     cli_data.announce("repo init", inventory, limit, as_json)
     request = {"repositories": [repo] if repo else [], "again": again}
-    result = ask("prepare", request, inventory, limit, quiet=as_json)
+    result = ask("prepare", request, inventory, limit, quiet=as_json, in_turn=True)
     rows = [
         {"host": report["host"], "ok": not row["error"], **row}
         for report in cli_data.answered(result)

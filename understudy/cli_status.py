@@ -89,12 +89,43 @@ def _show(console: Console, facts: dict[str, Any], strict: bool) -> None:
             console.print(
                 f"[red]stopped by a backup or restore and not started again:[/red] {name}", highlight=False
             )
+        for line in ownership(reply.get("replica")):
+            console.print(line, highlight=False, soft_wrap=True)
     wrong = troubles(facts, strict)
     for line in wrong:
         console.print(f"[red]{line}[/red]", highlight=False, soft_wrap=True)
     asked = len(facts["repositories"])
     if not wrong:
         console.print(f"nothing is overdue; {asked} repositories say the same themselves", highlight=False)
+
+
+def ownership(replica: dict[str, Any] | None) -> list[str]:
+    """A line a group that another host may own, and one for each copy that is kept of what was live before."""
+    if replica is None:
+        return []
+    lines = ["[yellow]the guard is switched off: everything runs here[/yellow]"] if replica["off"] else []
+    for name, group in replica["groups"].items():
+        if group["may"]:
+            state = f"runs here, epoch {group['epoch']}"
+        else:
+            age = (
+                "never refreshed"
+                if group["age"] is None
+                else f"a replica, {span(max(0.0, group['age']))} old"
+            )
+            state = (
+                f"{group['owner']} owns it, epoch {group['epoch']}; {age}, {len(group['slots'])} to promote"
+            )
+        lines.append(f"group {name}: {state}")
+        for moved in group["moved"]:
+            kept = moved["saved"]["name"] if moved["saved"] else "only on this host"
+            what = "as the new owner got it" if moved["clean"] else f"diverged ({kept})"
+            lines.append(f"  this host's data of epoch {moved['epoch']}: {what}")
+    lines += [
+        f"kept for {max(0.0, one['days']):.0f} days more: {one['service']} as it was, {', '.join(one['paths'])}"
+        for one in replica["kept"]
+    ]
+    return lines
 
 
 def _table(reply: dict[str, Any]) -> Table:

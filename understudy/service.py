@@ -82,8 +82,21 @@ class Service:
         if self.block.databases:
             return self.block.databases
         return [
-            _own(database, name) for name, recipe in self.recipes.items() for database in recipe.databases
+            _own(database, name)
+            for name, recipe in self.recipes.items()
+            for database in recipe.databases
+            if self._uses(database, name)
         ]
+
+    def _uses(self, database: Database, container: str) -> bool:
+        """Whether a recipe's database is the one that this installation has chosen."""
+        known = self.containers.get(container)
+        environment = known.environment if known else {}
+        chosen = [environment[name] or "" for name in database.unless_env if name in environment]
+        if any("sqlite" not in value.lower() for value in chosen):
+            return False
+        path = (database.sqlite or "").partition(":")[2]
+        return not (database.optional and path and self.mount_of(container, path) is None)
 
     def data_rules(self) -> dict[str, DataRule]:
         """``CONTAINER:/path`` to its class; the block overrides the recipes."""
@@ -113,8 +126,18 @@ class Service:
             return self.block.probe
         for name, recipe in self.recipes.items():
             if recipe.probe and recipe.probe.to:
-                return recipe.probe.model_copy(update={"to": recipe.probe.to.replace("{self}", name)})
+                to = recipe.probe.to.replace("{self}", name)
+                if self._reaches(to):
+                    return recipe.probe.model_copy(update={"to": to})
         return None
+
+    def _reaches(self, to: str) -> bool:
+        """A recipe's probe is no fault of an owner who does not publish that port."""
+        try:
+            self.endpoint(to)
+        except LookupError:
+            return False
+        return True
 
     def endpoint(self, to: str) -> Endpoint:
         """Resolve ``CONTAINER:PORT`` or ``PORT`` to a loopback port of the host.

@@ -111,13 +111,19 @@ class RedisDatabase(Model):
 
 
 class Database(Model):
-    """Exactly one of the four kinds."""
+    """Exactly one of the four kinds.
+
+    For recipes: ``unless_env`` names variables that choose another database; ``optional`` is a file that many
+    installations do not have.
+    """
 
     sqlite: str | None = None
     text: bool = False
     postgres: ServerDatabase | None = None
     mariadb: ServerDatabase | None = None
     redis: RedisDatabase | None = None
+    unless_env: list[str] = []
+    optional: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Database:

@@ -122,10 +122,10 @@ def asked(request: dict[str, Any], plan: Plan) -> Ask:
     )
 
 
-def owned_only(root: Root, plan: Plan, ask: Ask) -> Ask:
-    """The request without what another host may own: its backups are that host's. Raises AgentError for one by name."""
+def owned_only(root: Root, plan: Plan, ask: Ask, named: bool) -> Ask:
+    """The request without what another host may own: its backups are that host's. Raises AgentError for one that was ``named``."""
     out = tuple(name for name in ask.services if may.waits(root, name))
-    if out and not ask.tier:
+    if out and named:
         raise AgentError(
             f"{out[0]} is not this host's now (group {plan.services[out[0]].group}): its owner backs it up",
             "not-owner",

@@ -23,7 +23,19 @@ from ..putback.sources import source_of
 from ..putback.target import NEW
 from ..root import STATE, Root
 
-__all__ = ["FOLDER", "Held", "Slot", "current", "folder", "idle", "laid_out", "load", "publish", "save"]
+__all__ = [
+    "FOLDER",
+    "Held",
+    "Slot",
+    "current",
+    "folder",
+    "idle",
+    "laid_out",
+    "load",
+    "offered",
+    "publish",
+    "save",
+]
 
 FOLDER = f"{STATE}/replica"
 NAMES = ("a", "b")
@@ -149,3 +161,24 @@ def laid_out(root: Root, plan: Plan, service: Service, held: Held, slot: str) ->
         for key, path in paths.items():
             paths[key] = put(path)
     return found
+
+
+def offered(root: Root, group: str) -> list[dict[str, Any]]:
+    """What could be promoted, the newest first: for status and for whoever asks before a failover."""
+    found: list[dict[str, Any]] = []
+    published = current(root, group)
+    for name in NAMES:
+        slot = load(root, group, name)
+        if slot and slot.state == "whole" and not any(held.taken for held in slot.services.values()):
+            found.append(
+                {
+                    "slot": name,
+                    "published": published is not None and published.name == name,
+                    "at": slot.at,
+                    "oldest": slot.age,
+                    "services": {
+                        n: {"name": h.name, "time": h.time, "rows": h.rows} for n, h in slot.services.items()
+                    },
+                }
+            )
+    return sorted(found, key=lambda slot: not slot["published"])

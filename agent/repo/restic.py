@@ -19,7 +19,7 @@ from .. import process
 from ..errors import AgentError
 from . import watch
 
-__all__ = ["KINDS", "Repo", "ResticError", "Result", "program", "run"]
+__all__ = ["KINDS", "Repo", "ResticError", "Result", "calls", "program", "run"]
 
 OWN = "/usr/lib/understudy/restic"
 OLDEST = (0, 17)
@@ -35,6 +35,8 @@ _PROGRESS = ("status", "verbose_status", "node")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRACE = 10.0
 _MOST = 500
+calls: list[str] = []
+"""The commands that this process has given to restic, for those who must say how many."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def run(
 
     Raises ResticError unless it ends with 0: any unknown exit status is a failure.
     """
+    calls.append(argv[0])
     try:
         child = _start(repo, argv, cwd, env or {})
     except OSError as error:
