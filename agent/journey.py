@@ -4,7 +4,7 @@ Request: {"group", "keep": {...} | null, "over": "", "record": {...} for the led
 "id" and "ended"; while one of another id is open here it is refused, unless ``over`` names that id. Reply: {"group",
 "journey": what is kept now | null, "boottime": seconds by CLOCK_BOOTTIME, against which a grant is counted, "host", "at":
 by this host's clock, "services": [of the group], "epoch", "owner", "may", "offered": what could be promoted
-(agent/promote.py)}.
+(agent/replica/slots.py)}.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .errors import AgentError
 from .freeze import wanted
 from .owner import state
 from .owner.plan import load
-from .promote import offered
+from .replica.slots import offered
 from .root import Root
 from .say import say
 
