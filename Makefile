@@ -2,7 +2,7 @@
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
-VERBS := update backup restore status repo-check repo-prune
+VERBS := update backup restore status edge-check repo-check repo-prune
 .PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire lab-up lab-down lab-list bootstrap lock wheel clean
 
 help: ## List the targets
@@ -47,6 +47,9 @@ restore: bootstrap ## Bring data back (ARGS="SERVICE --dry-run")
 
 status: bootstrap ## How well everything is kept; fails when anything is overdue
 	@$(UNDERSTUDY) status $(ARGS)
+
+edge-check: bootstrap ## Measure your zone with a canary: the conditional batch, and how fast changes arrive
+	@$(UNDERSTUDY) edge check $(ARGS)
 
 repo-check: bootstrap ## Freshness and upkeep, judged from the repositories alone
 	@$(UNDERSTUDY) repo check $(ARGS)

@@ -74,14 +74,12 @@ def ownership() -> dict[str, Any]:
 
     UNDERSTUDY_LAB_CACERT is the file on the hosts that signs them.
     """
-    resolvers = os.environ.get(RESOLVERS)
-    if not resolvers:
-        return {"may_own": False}
-    cacert = os.environ.get("UNDERSTUDY_LAB_CACERT", "")
-    chosen = resolvers.split(",")
-    if resolvers == "lab":
-        chosen, cacert = cloud().resolvers, AUTHORITY_ON_HOSTS
-    return {"ownership": {"resolvers": chosen, "cacert": cacert, "boot_wait": 20}}
+    chosen, cacert = cloud().resolvers, AUTHORITY_ON_HOSTS
+    asked = os.environ.get(RESOLVERS, "")
+    if asked not in ("", "lab"):
+        chosen, cacert = asked.split(","), os.environ.get("UNDERSTUDY_LAB_CACERT", "")
+    own = {"ownership": {"resolvers": chosen, "cacert": cacert, "boot_wait": 20}}
+    return own if asked else {**own, "may_own": False}
 
 
 def cloud() -> Cloudflare:
@@ -97,7 +95,9 @@ def cloud_secrets() -> dict[str, dict[str, str]]:
 
 def traffic() -> dict[str, Any]:
     """How an inventory reaches the lab's Cloudflare."""
-    return {"stack": "lab", "cloudflare": {"api_url": cloud().api_url}}
+    found = cloud()
+    chosen = {"api_url": found.api_url, "front_url": found.edge(), "cacert": str(found.authority)}
+    return {"stack": "lab", "cloudflare": chosen}
 
 
 def backup_policy() -> dict[str, Any]:

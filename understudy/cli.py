@@ -12,6 +12,7 @@ from rich.console import Console
 
 from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, cli_switchover, runner, tables
 from . import retire as retiring
+from .cli_edge import app as edge_app
 from .cli_replica import app as replica_app
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Describe a self-hosted stack once; converge it, prove its backups, keep an understudy ready.",
 )
+app.add_typer(edge_app, name="edge", help="The way from the public names to the hosts.")
 app.add_typer(secrets_app, name="secrets", help="Secrets of the services: SOPS files, one a service.")
 
 Inventory = Annotated[str, typer.Option("--inventory", "-i", help="The pyinfra inventory file.")]

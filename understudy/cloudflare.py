@@ -311,6 +311,14 @@ class Account:
             again=True,
         )
 
+    def delete_tunnel(self, zone: Zone, tunnel: str) -> None:
+        """Only ever for a canary: hosts keep their tunnels for ever."""
+        self._write(
+            "delete a tunnel",
+            TUNNEL_EDIT,
+            lambda: self.client.zero_trust.tunnels.cloudflared.delete(tunnel, account_id=zone.account),
+        )
+
     def connectors(self, zone: Zone, tunnel: str) -> int:
         """How many connectors the edge has for a tunnel."""
         path = f"/accounts/{zone.account}/cfd_tunnel/{tunnel}/connections"

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from project import Outcome, Project
 
+from lab import world
+
 pytestmark = pytest.mark.lab
 
 
@@ -209,10 +211,12 @@ def test_retire_keeps_the_data_and_removes_the_rest(edited: Project, host: Any) 
     )
     assert retired.code == 0, retired.output
     assert host.run("docker ps -a | grep -c goatcounter").stdout.strip() == "0"
+    assert "CNAME analytics.example.org" not in world.cloud().control.records()
     assert "goatcounter" not in host.run("cat /home/docker-projects/caddy/conf/Caddyfile").stdout
     assert host.run("ls /home/docker-projects/goatcounter/compose.yaml").returncode != 0
     edited.restore()
     assert edited.converge().code == 0
+    assert "CNAME analytics.example.org" in world.cloud().control.records()
     rows = json.loads(http(host, "GET", "http://127.0.0.1:8088/_lab/rows"))
     assert rows["count"] >= 1 and rows["missing"] == []
 
