@@ -6,7 +6,7 @@ from typing import Any
 
 from pyinfra.api import operation
 
-from .. import preflight
+from .. import compare, preflight
 from ..compare import HostChanges
 from . import protecting, traffic
 from .session import Commands, Session, guarded, looking
@@ -34,9 +34,20 @@ def report(session: Session) -> None:
         plan=[*as_rows(changes), *outside],
     )
     session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
-    session.note(warnings=[*notes, *(str(fault) for fault in session.desired.catalog.warnings)])
+    faults = [str(fault) for fault in session.desired.catalog.warnings]
+    session.note(warnings=[*_idle(session), *notes, *faults], drift=compare.drift(session.desired, survey))
     session.note(uncovered=protecting.uncovered(session))
     session.write_report()
+
+
+def _idle(session: Session) -> list[str]:
+    settings = session.desired.settings
+    if not settings.idle or not session.desired.kept:
+        return []
+    count = len(session.desired.kept)
+    return [
+        f"{settings.name}: no repository is declared, so {count} services are in no backup (docs/backups.md)"
+    ]
 
 
 def as_rows(changes: HostChanges) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Nothing here contacts a host: a catalogue with errors stops before any connectio
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import checks, compose, recipe_book
+from .compose_files import ELSEWHERE
 from .faults import CatalogError, Fault
 from .service import Service
 from .spec import Block, Recipe
@@ -90,15 +92,16 @@ def load_catalog(source: Source, strict: bool = False) -> Catalog:
 
 def read_service(folder: Path, source: Source) -> Service | None:
     """One service folder; None when it holds neither a Compose file nor a block."""
-    files = compose.find_files(folder)
     block_file = folder / BLOCK_FILE
+    files = _listed_files(folder, block_file) or compose.find_files(folder)
     if not files and not block_file.exists():
         return None
     overlays = [overlay / folder.name for overlay in source.overlays if (overlay / folder.name).is_dir()]
     sources = [load(file) for file in files]
     block = _read_block(folder, sources, overlays)
     path = block.path or f"{source.stack_root}/{folder.name}"
-    model = compose.read(sources, path, source.variables) if files else None
+    variables = {**source.variables, **block.variables}
+    model = compose.read(sources, path, variables, folder) if files else None
     if model is None and block.native is None:
         raise CatalogError(
             [
@@ -111,11 +114,39 @@ def read_service(folder: Path, source: Source) -> Service | None:
                 )
             ]
         )
+    if model:
+        _name_anonymous(model, block, block_file)
     service = Service(folder.name, folder, block, path, model)
     service.recipes = _recipes(service, block_file)
     service.sources = [block_file if block_file.exists() else files[0], *files]
     service.files = _shipped([folder, *overlays])
     return service
+
+
+def _listed_files(folder: Path, block_file: Path) -> list[Path]:
+    """The Compose files that the block names, in their order: what ``-f`` names when it is not the usual file."""
+    data = load(block_file).data if block_file.exists() else None
+    listed = data.get("files") if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        return []
+    return [
+        folder / ELSEWHERE / str(name).lstrip("/") if str(name).startswith("/") else folder / str(name)
+        for name in listed
+    ]
+
+
+def _name_anonymous(model: compose.ComposeModel, block: Block, block_file: Path) -> None:
+    """Put the anonymous volumes that run now into the model by their names, so that they are kept like others."""
+    for place, volume in block.anonymous.items():
+        name, _, target = place.partition(":")
+        container = model.containers.get(name)
+        if container is None:
+            message = f"there is no container {name!r}"
+            raise CatalogError([Fault("error", block_file, 0, f"anonymous.{place}", message)])
+        others = tuple(m for m in container.mounts if m.target != target or m.source)
+        mounts = (*others, compose.Mount("volume", volume, target))
+        model.containers[name] = dataclasses.replace(container, mounts=mounts)
+        model.volumes[volume] = {"external": True}
 
 
 def _read_block(folder: Path, files: list[YamlFile], overlays: list[Path]) -> Block:
@@ -171,7 +202,8 @@ def _shipped(folders: list[Path]) -> dict[str, Path]:
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder).as_posix()
             if path.is_file() and relative not in NOT_SHIPPED and "__pycache__" not in relative:
-                found[relative.removesuffix(".j2")] = path
+                place = relative.removesuffix(".j2")
+                found[place.removeprefix(ELSEWHERE) if place.startswith(f"{ELSEWHERE}/") else place] = path
     return found
 
 

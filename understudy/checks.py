@@ -149,10 +149,33 @@ def _mounts(service: Service, services: Services) -> Iterator[Fault]:
                 yield _in_compose(
                     service, "warning", key, f"{mount.target} is an anonymous volume (I-16)", "give it a name"
                 )
-            elif mount.kind == "volume" and mount.source not in declared:
+            elif mount.kind == "volume" and "$" not in mount.source and mount.source not in declared:
                 key = ("services", name, "volumes")
                 yield _in_compose(
                     service, "error", key, f"volume {mount.source!r} is not declared", "add it under volumes:"
+                )
+
+
+def _references(service: Service, services: Services) -> Iterator[Fault]:
+    """Names that Compose itself would not find."""
+    networks = {*(service.compose.networks if service.compose else {}), "default"}
+    for name, container in service.containers.items():
+        for network in container.networks:
+            if network not in networks:
+                message, fix = f"network {network!r} is not declared", "add it under networks:"
+                yield _in_compose(service, "error", ("services", name, "networks"), message, fix)
+        for other in container.needs:
+            if other not in service.containers:
+                key = ("services", name, "depends_on")
+                yield _in_compose(service, "error", key, f"there is no container {other!r} to depend on")
+        for mount in container.mounts:
+            if "$" in mount.source:
+                key, fix = (
+                    ("services", name, "volumes"),
+                    "give the variable a value under variables: in the block",
+                )
+                yield _in_compose(
+                    service, "warning", key, f"where {mount.target} lies is not known: {mount.source}", fix
                 )
 
 
@@ -200,7 +223,8 @@ def _unknown_variables(service: Service, variables: Mapping[str, str]) -> Iterat
     if service.compose is None:
         return
     for name, default in service.compose.variables.items():
-        if default is None and name not in variables and name not in service.secrets:
+        given = {*variables, *service.secrets, *service.block.variables}
+        if default is None and name not in given:
             path, line = _first_use(service, name)
             fix = f"declare it under secrets: in the block, or under variables in group_data ({service.name})"
             yield Fault("error", path, line, name, f"${{{name}}} has no value", fix)
@@ -259,6 +283,7 @@ PER_SERVICE: list[Callable[[Service, Services], Iterator[Fault]]] = [
     _data_paths,
     _images,
     _mounts,
+    _references,
     _published,
     _literal_passwords,
     _secret_names,

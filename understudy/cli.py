@@ -133,6 +133,7 @@ def retire(
 
 
 app.command()(cli_live.audit)
+app.command("import")(cli_live.import_host)
 app.command()(cli_init.init)
 app.add_typer(replica_app, name="replica", help="A replica at Hetzner on demand: up, down, list.")
 app.command()(cli_data.backup)

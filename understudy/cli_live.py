@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .live import judge, page, redact, show
+from .live import importing, judge, page, redact, show
 from .live.reach import Reach
 
 Where = Annotated[
@@ -46,3 +47,33 @@ def audit(
         show.show(Console(highlight=False), report)
     if report.would_lose:
         raise typer.Exit(1)
+
+
+def import_host(
+    where: Where,
+    service: Annotated[
+        str, typer.Option("--service", "-s", help="Take the live side of this one service.")
+    ] = "",
+    inventory: Annotated[
+        str, typer.Option("--inventory", "-i", help="The pyinfra inventory file.")
+    ] = "inventory/prod.py",
+    as_json: Json = False,
+    ssh_config: SshConfig = "",
+) -> None:
+    """Take a running host into this project: its files as they are, its secrets, its place in the inventory.
+
+    The host is only read. Run again it shows what differs; --service takes the host's side for one service.
+    """
+    reach = Reach(where, ssh_config)
+    say = Console(stderr=True, highlight=False, soft_wrap=True)
+    outcome = importing.Import(
+        reach, Path.cwd(), inventory, service, say=lambda line: say.print(line, markup=False)
+    ).run()
+    if as_json:
+        print(json.dumps(dataclasses.asdict(outcome)))
+    else:
+        show.show_import(Console(highlight=False, soft_wrap=True), outcome)
+    if outcome.left or outcome.unread:
+        raise typer.Exit(1)
+    if outcome.drifted:
+        raise typer.Exit(4)

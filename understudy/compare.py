@@ -84,7 +84,10 @@ def request(desired: Desired) -> dict[str, Any]:
         "mounts": sorted({mount for need in desired.requires.values() for mount in need.mounts}),
         "programs": _programs(desired),
         "read": [baseline.DAEMON_JSON],
-        "stacks": [_stack_request(stack) for stack in desired.stacks.values()],
+        "stacks": [
+            *(_stack_request(stack) for stack in desired.stacks.values()),
+            *({**_stack_request(stack), "profiles": ["*"]} for stack in desired.untouched_stacks.values()),
+        ],
     }
 
 
@@ -274,6 +277,26 @@ def _held_change(stack: Stack, survey: Survey, woken: bool) -> list[StackChange]
         ["its files changed"] if woken else []
     )
     return [StackChange(stack.service, tuple(reasons), pull=tuple(missing), held=True)] if reasons else []
+
+
+def drift(desired: Desired, survey: Survey) -> list[str]:
+    """What the owner's own hand has not brought into effect yet: containers that `compose up` would make anew."""
+    containers = readable(survey, "containers") or []
+    hashes = survey.get("stack_hashes") or {}
+    found = []
+    for stack in desired.untouched_stacks.values():
+        known = hashes.get(stack.service) or {}
+        own = [c for c in containers if c.get("project") == stack.project and not c.get("oneoff")]
+        if "error" in known:
+            found.append(f"{stack.service}: Compose on the host does not read its files: {known['error']}")
+        elif not own:
+            found.append(f"{stack.service}: nothing of it runs as project {stack.project!r}")
+        found += [
+            f"{stack.service}: {c['name']} runs an older description than the files on the host"
+            for c in own
+            if known.get(c["service"]) not in (None, c["config_hash"])
+        ]
+    return found
 
 
 def _stack_reasons(stack: Stack, own: Mapping[str, Any], hashes: Mapping[str, str]) -> list[str]:

@@ -14,13 +14,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .compose_files import Files, check_shape, merged
+from .compose_merge import as_list, as_mapping, merge
+from .compose_text import interpolate, references
 from .faults import CatalogError, Fault
-from .yamlfile import KeyPath, YamlFile
+from .yamlfile import YamlFile
+
+__all__ = [
+    "ComposeModel",
+    "Container",
+    "Mount",
+    "Published",
+    "find_files",
+    "interpolate",
+    "merge",
+    "read",
+    "references",
+]
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-VARIABLE = re.compile(
-    r"\$(?:(?P<escaped>\$)|(?P<bare>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<op>:?[-?+])(?P<arg>[^}]*))?\})"
+PORT = re.compile(
+    r"(?:(?:(?P<address>\[[^\]]+\]|[^:]*):)?(?P<port>\d+(?:-\d+)?)?:)?(?P<target>\d+(?:-\d+)?)(?:/(?P<protocol>tcp|udp|sctp))?"
 )
 
 
@@ -66,6 +80,9 @@ class Container:
     devices: tuple[str, ...]
     restart: str
     needs: tuple[str, ...]
+    context: str = ""
+    profiles: tuple[str, ...] = ()
+    gpus: bool = False
 
 
 @dataclass
@@ -74,15 +91,17 @@ class ComposeModel:
 
     files: list[YamlFile]
     path: str
+    read: list[YamlFile] = field(default_factory=list)
     containers: dict[str, Container] = field(default_factory=dict)
     volumes: dict[str, Any] = field(default_factory=dict)
     networks: dict[str, Any] = field(default_factory=dict)
     secret_files: dict[str, str] = field(default_factory=dict)
+    config_files: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str | None] = field(default_factory=dict)
 
     def locate(self, *key: str | int) -> tuple[Path, int]:
         """File and line of a key: the last file that has it wins, as in Compose."""
-        for source in reversed(self.files):
+        for source in reversed(self.read or self.files):
             if key in source.lines:
                 return source.path, source.lines[key]
         return self.files[0].path, self.files[0].line(key)
@@ -98,103 +117,36 @@ def find_files(folder: Path) -> list[Path]:
     return []
 
 
-def read(sources: list[YamlFile], host_path: str, variables: Mapping[str, str]) -> ComposeModel:
-    """Merge the files of one project that will live in ``host_path``."""
+def read(
+    sources: list[YamlFile], host_path: str, variables: Mapping[str, str], folder: Path | None = None
+) -> ComposeModel:
+    """Merge the files of one project that will live in ``host_path``; ``folder`` stands for it here."""
     for source in sources:
-        _check_shape(source)
+        check_shape(source)
+    files = Files(folder or sources[0].path.parent, host_path, variables)
+    merged_files = merged(files, sources)
     model = ComposeModel(sources, host_path)
-    model.variables = references([source.data for source in sources])
-    merged: dict[str, Any] = {}
-    for source in sources:
-        merged = merge(merged, {k: v for k, v in source.data.items() if not k.startswith("x-")})
-    merged = interpolate(merged, variables)
-    model.volumes = dict(merged.get("volumes") or {})
-    model.networks = dict(merged.get("networks") or {})
-    model.secret_files = {
-        name: spec["file"]
-        for name, spec in (merged.get("secrets") or {}).items()
-        if isinstance(spec, dict) and "file" in spec
-    }
-    for name, spec in (merged.get("services") or {}).items():
+    model.read = files.read
+    model.variables = references([source.data for source in files.read])
+    model.volumes = dict(merged_files.get("volumes") or {})
+    model.networks = dict(merged_files.get("networks") or {})
+    model.secret_files = _files_of(merged_files.get("secrets"))
+    model.config_files = _files_of(merged_files.get("configs"))
+    for name, spec in (merged_files.get("services") or {}).items():
         model.containers[name] = _container(model, name, spec or {})
     return model
 
 
-def _check_shape(source: YamlFile) -> None:
-    if not isinstance(source.data, dict):
-        raise CatalogError(
-            [Fault("error", source.path, 1, "", "is not a Compose file: a mapping is expected")]
-        )
-    services = source.data.get("services")
-    if services is not None and not isinstance(services, dict):
-        line = source.line(("services",))
-        raise CatalogError(
-            [Fault("error", source.path, line, "services", "must be a mapping of names to containers")]
-        )
-    for name, spec in (services or {}).items():
-        if spec is not None and not isinstance(spec, dict):
-            key: KeyPath = ("services", name)
-            raise CatalogError(
-                [Fault("error", source.path, source.line(key), f"services.{name}", "must be a mapping")]
-            )
-
-
-def merge(base: Any, over: Any) -> Any:
-    """Merge two Compose fragments: mappings by key, sequences appended, scalars replaced."""
-    if isinstance(base, dict) and isinstance(over, dict):
-        result = dict(base)
-        for key, value in over.items():
-            replace = key in ("command", "entrypoint", "test")
-            result[key] = value if replace or key not in result else merge(result[key], value)
-        return result
-    if isinstance(base, list) and isinstance(over, list):
-        return base + [item for item in over if item not in base]
-    return over
-
-
-def references(value: Any) -> dict[str, str | None]:
-    """Every ``${VAR}`` below a value, except below ``x-`` keys: name to default, None without one."""
-    found: dict[str, str | None] = {}
-    if isinstance(value, dict):
-        for key, child in value.items():
-            if not str(key).startswith("x-"):
-                found = {**references(child), **found}
-    elif isinstance(value, list):
-        for child in value:
-            found = {**references(child), **found}
-    elif isinstance(value, str):
-        for match in VARIABLE.finditer(value):
-            name = match["name"] or match["bare"]
-            if name:
-                default = match["arg"] if (match["op"] or "").endswith(("-", "+")) else None
-                found[name] = default
-    return found
-
-
-def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
-    """Replace variables as Compose does; an unknown one without default stays as it is written."""
-    if isinstance(value, dict):
-        return {key: interpolate(child, variables) for key, child in value.items()}
-    if isinstance(value, list):
-        return [interpolate(child, variables) for child in value]
-    if not isinstance(value, str):
-        return value
-    return VARIABLE.sub(lambda match: _substitute(match, variables), value)
-
-
-def _substitute(match: re.Match[str], variables: Mapping[str, str]) -> str:
-    if match["escaped"]:
-        return "$"
-    name, operator = match["name"] or match["bare"], match["op"] or ""
-    known = variables.get(name)
-    if operator.endswith("+"):
-        return match["arg"] if known else ""
-    if known is not None and (known or not operator.startswith(":")):
-        return known
-    return match["arg"] if operator.endswith("-") else match[0]
+def _files_of(section: Any) -> dict[str, str]:
+    return {
+        name: spec["file"]
+        for name, spec in (section or {}).items()
+        if isinstance(spec, dict) and "file" in spec
+    }
 
 
 def _container(model: ComposeModel, name: str, spec: dict[str, Any]) -> Container:
+    build = spec.get("build")
     networks = spec.get("networks") or []
     depends = spec.get("depends_on") or []
     return Container(
@@ -202,24 +154,38 @@ def _container(model: ComposeModel, name: str, spec: dict[str, Any]) -> Containe
         image=str(spec.get("image") or ""),
         build="build" in spec,
         ports=tuple(
-            _published(model, name, index, item) for index, item in enumerate(spec.get("ports") or [])
+            port
+            for index, item in enumerate(as_list(spec.get("ports")))
+            for port in _published(model, name, index, item)
         ),
         mounts=tuple(_mounts(model, name, spec)),
         environment=_environment(spec.get("environment")),
-        env_files=tuple(_env_file(item) for item in _listed(spec.get("env_file"))),
+        env_files=tuple(_env_file(item) for item in as_list(spec.get("env_file"))),
         secrets=tuple(
             item if isinstance(item, str) else str(item.get("source")) for item in spec.get("secrets") or []
         ),
         networks=tuple(networks),
         host_network=spec.get("network_mode") == "host",
-        devices=tuple(str(item).split(":")[0] for item in spec.get("devices") or []),
+        devices=tuple(_device(item) for item in spec.get("devices") or []),
         restart=str(spec.get("restart") or "no"),
         needs=tuple(depends),
+        context=str(build.get("context") or "") if isinstance(build, dict) else str(build or ""),
+        profiles=tuple(map(str, as_list(spec.get("profiles")))),
+        gpus=bool(spec.get("gpus")) or _reserves_devices(spec),
     )
 
 
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _reserves_devices(spec: dict[str, Any]) -> bool:
+    value: Any = spec
+    for key in ("deploy", "resources", "reservations", "devices"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return bool(value)
+
+
+def _device(item: Any) -> str:
+    return (
+        str(item.get("source") or item.get("target")) if isinstance(item, dict) else str(item).split(":")[0]
+    )
 
 
 def _env_file(item: Any) -> str:
@@ -227,31 +193,46 @@ def _env_file(item: Any) -> str:
 
 
 def _environment(value: Any) -> dict[str, str | None]:
-    if isinstance(value, dict):
-        return {str(k): None if v is None else str(v) for k, v in value.items()}
-    pairs = (str(item).partition("=") for item in value or [])
-    return {name: text if sign else None for name, sign, text in pairs}
+    return {str(k): None if v is None else str(v) for k, v in as_mapping(value).items()}
 
 
-def _published(model: ComposeModel, name: str, index: int, item: Any) -> Published:
+def _published(model: ComposeModel, name: str, index: int, item: Any) -> list[Published]:
+    """One entry of ``ports``, a range port by port. A port that is a variable without a value is not known: none."""
     if isinstance(item, dict):
-        text = ":".join(str(item[key]) for key in ("host_ip", "published", "target") if key in item)
+        text = ":".join(
+            str(item[key]) for key in ("host_ip", "published", "target") if item.get(key) not in (None, "")
+        )
         text += f"/{item.get('protocol', 'tcp')}"
     else:
         text = str(item)
-    match = re.fullmatch(r"(?:(?:(\[[^\]]+\]|[^:]*):)?(\d+)?:)?(\d+)(?:/(tcp|udp))?", text)
-    if not match:
+    match = PORT.fullmatch(text)
+    if not match and "$" in text:
+        return []
+    ports, targets = (_range(match["port"]), _range(match["target"])) if match else ([], [])
+    if not match or (ports and len(targets) > 1 and len(ports) != len(targets)):
         file, line = model.locate("services", name, "ports", index)
         message = f"{text!r} is not a port Understudy can read"
         fix = "write ADDRESS:HOST_PORT:CONTAINER_PORT, one port a line"
         raise CatalogError([Fault("error", file, line, f"services.{name}.ports[{index}]", message, fix)])
-    address, port, target, protocol = match.groups()
-    return Published(address or "0.0.0.0", int(port or 0), int(target), protocol or "tcp")  # noqa: S104
+    if len(ports) > 1 and len(targets) == 1:
+        ports = ports[:1]  # Docker takes any free one of the range
+    address, protocol = match["address"] or "0.0.0.0", match["protocol"] or "tcp"  # noqa: S104
+    return [
+        Published(address, ports[number] if ports else 0, target, protocol)
+        for number, target in enumerate(targets)
+    ]
+
+
+def _range(text: str | None) -> list[int]:
+    if not text:
+        return []
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def _mounts(model: ComposeModel, name: str, spec: dict[str, Any]) -> list[Mount]:
     mounts = [_mount(model, item) for item in spec.get("volumes") or []]
-    mounts += [Mount("tmpfs", "", str(item).split(":")[0]) for item in _listed(spec.get("tmpfs"))]
+    mounts += [Mount("tmpfs", "", str(item).split(":")[0]) for item in as_list(spec.get("tmpfs"))]
     return mounts
 
 
@@ -267,7 +248,7 @@ def _mount(model: ComposeModel, item: Any) -> Mount:
         parts = str(item).split(":")
         source, target = (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])
         read_only = len(parts) > 2 and "ro" in parts[2].split(",")
-        kind = "bind" if source.startswith((".", "/", "~")) else "volume"
-    if kind == "bind":
+        kind = "bind" if source.startswith((".", "/", "~")) or "/" in source else "volume"
+    if kind == "bind" and not source.startswith("$"):
         source = posixpath.normpath(posixpath.join(model.path, source))
     return Mount(kind, source, posixpath.normpath(target), read_only)

@@ -23,11 +23,12 @@ def add(result: Desired, service: Service) -> None:
     result.service_packages += [name for name in native.packages if name not in result.service_packages]
     if native.user != "root" and native.user not in result.users:
         result.users.append(native.user)
-    for path in native.writable:
+    for path in () if native.file else native.writable:
         result.tree.add(directory(path, 0o750, native.user, native.user, service=service.name))
     _add_files(result, service, reaction)
     may = ownership.condition(result, service)
-    content = unit(service, native, may).encode()
+    own = (service.folder / native.file).read_bytes() if native.file else None
+    content = own if own is not None else unit(service, native, may).encode()
     result.tree.add(Entry(unit_path, content=content, service=service.name, reaction=reaction))
     result.service_validators.append(validator(service, native, unit_path))
     if native.environment_from_credentials:
@@ -36,7 +37,10 @@ def add(result: Desired, service: Service) -> None:
 
 
 def _add_files(result: Desired, service: Service, reaction: str) -> None:
+    native = service.block.native
     for relative, source in service.files.items():
+        if native and relative == native.file:
+            continue
         path = posixpath.join(service.path, relative)
         mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
         for parent in {service.path, posixpath.dirname(path)}:

@@ -66,6 +66,9 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
     Raises PlatformError for a system nobody has tested, Refused for a daemon.json that cannot stand.
     """
     settings, agent = result.settings, hostside.zipapp()
+    if settings.idle and not result.services:
+        result.tree = Tree()
+        return
     installed = [name for name, version in (survey.get("packages") or {}).items() if version]
     engine = survey.get("docker") or {}
     system = survey.get("os") or {}
@@ -179,7 +182,8 @@ def _secret_reaction(service: Service, path: str) -> str:
 
 def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> None:
     assert service.compose is not None
-    environment = _environment(service, {**result.settings.all_variables(), **values})
+    known = {**result.settings.all_variables(), **service.block.variables, **values}
+    environment = _environment(service, known)
     files = (*service.compose_files, *ownership.override(result, service))
     stack = _stack(service, files, service.env_path if environment else None)
     result.stacks[service.name] = stack
@@ -190,6 +194,9 @@ def _add_stack(result: Desired, service: Service, values: Mapping[str, str]) -> 
         _add_file(result, service, relative, content, 0o755 if source.stat().st_mode & 0o100 else 0o644)
     if service.name == PROXY:
         _add_file(result, service, "conf/Caddyfile", proxy.caddyfile(result).encode(), 0o644)
+    for path, name in service.block.env_files.items():
+        if name in values:
+            result.tree.add(_env_file(service, path, values[name]))
     if environment:
         content = dotenv.render(environment).encode()
         result.tree.add(
@@ -224,7 +231,16 @@ def _stack(service: Service, files: tuple[str, ...], env_file: str | None) -> St
 
 def _environment(service: Service, known: Mapping[str, str]) -> dict[str, str]:
     assert service.compose is not None
-    return {name: known[name] for name in service.compose.variables if name in known}
+    wanted = [*service.compose.variables, *service.block.secrets_env, *service.block.variables]
+    texts = set(service.block.env_files.values())
+    return {name: known[name] for name in wanted if name in known and name not in texts}
+
+
+def _env_file(service: Service, path: str, text: str) -> Entry:
+    """One further file of variables, as its owner wrote it."""
+    place, reaction = posixpath.join(service.path, path), f"stack:{service.name}"
+    content = text.encode()
+    return Entry(place, "file", 0o600, content=content, secret=True, service=service.name, reaction=reaction)
 
 
 def _context(result: Desired, service: Service) -> dict[str, Any]:
@@ -250,7 +266,7 @@ def _add_file(result: Desired, service: Service, relative: str, content: bytes, 
 
 def _parents(root: str, path: str) -> list[str]:
     parents, current = [], posixpath.dirname(path)
-    while current != root:
+    while current != root and _below(path, root):
         parents.append(current)
         current = posixpath.dirname(current)
     return parents

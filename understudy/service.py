@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .compose import ComposeModel, Container, Mount
+from .compose_files import Files
 from .spec import Block, Database, DataRule, Drill, Probe, Recipe, Route, SecretSpec, VersionRule
 
 
@@ -70,7 +71,8 @@ class Service:
         """The Compose files as absolute host paths, in the order Compose reads them."""
         if self.compose is None:
             return []
-        return [posixpath.join(self.path, source.path.name) for source in self.compose.files]
+        known = Files(self.folder, self.path, {})
+        return [known.host(source.path) for source in self.compose.files]
 
     @property
     def env_path(self) -> str:
@@ -78,8 +80,8 @@ class Service:
         return posixpath.join(self.path, ".env")
 
     def databases(self) -> list[Database]:
-        """The block's databases, or those its recipes know."""
-        if self.block.databases:
+        """The block's databases, or those its recipes know; an empty list in the block means that there are none."""
+        if "databases" in self.block.model_fields_set:
             return self.block.databases
         return [
             _own(database, name)
@@ -121,7 +123,7 @@ class Service:
         return next((wish for wish in wishes if wish), None)
 
     def probe(self) -> Probe | None:
-        """The service's own probe: the block's, else the first one a recipe gives."""
+        """The service's own probe: the block's, else the first one of a recipe that can be reached from the host."""
         if self.block.probe:
             return self.block.probe
         for name, recipe in self.recipes.items():

@@ -90,6 +90,12 @@ class HostSettings(BaseModel):
     sysctl: dict[str, str] = Field(default_factory=dict)
     sudo: bool = Field(default=False, alias="_sudo")
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of ours has work on this host yet: at most backups, and no repository to take them."""
+        waiting = set(self.parts.switched_on()) <= {"backup"}
+        return waiting and not self.backup.repositories and not self.backup.jobs
+
     def all_variables(self) -> dict[str, str]:
         """Plain values for Compose files and templates."""
         return {"DOMAIN": self.domain, "TZ": self.timezone, **self.variables}

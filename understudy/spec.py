@@ -207,6 +207,7 @@ class Native(Model):
     environment_from_credentials: list[str] = []
     writable: list[str] = []
     ports: list[int] = []
+    file: str | None = None
     packages: list[str] = []
     hardening: bool = True
     program: Program | None = None
@@ -241,10 +242,23 @@ class Common(Model):
     quiesce: Literal["daily"] | None = None
 
 
+class Live(Model):
+    """What a container ran when it was imported: a record for a rebuild, not an order."""
+
+    image: str
+    digest: str | None = None
+    version: str | None = None
+
+
 class Block(Common):
     """The owner's block for one service."""
 
     recipe: str | None = None
+    files: list[str] = []
+    variables: dict[str, str] = {}
+    env_files: dict[str, str] = {}
+    anonymous: dict[str, str] = {}
+    images: dict[str, Live] = {}
     project: str | None = None
     path: str | None = None
     tier: Tier = "important"

@@ -30,6 +30,7 @@ def show_plan(console: Console, reports: Iterable[Report]) -> None:
         for title, key, colour in (
             ("problem", "problems", "red"),
             ("refused", "refused", "red"),
+            ("drift", "drift", "yellow"),
             ("warning", "warnings", "yellow"),
             ("in no backup", "uncovered", "yellow"),
             ("not described", "unmanaged", "dim"),

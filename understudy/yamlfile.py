@@ -13,6 +13,30 @@ from .faults import CatalogError, Fault
 KeyPath = tuple[str | int, ...]
 
 
+@dataclass(frozen=True)
+class Tagged:
+    """A value under a tag of Compose: ``!reset`` takes a key away, ``!override`` replaces instead of merging."""
+
+    tag: str
+    value: Any
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML and Compose's two tags."""
+
+    def construct_tagged(self, node: yaml.Node) -> Tagged:
+        """The value below the tag."""
+        if isinstance(node, yaml.MappingNode):
+            return Tagged(node.tag, self.construct_mapping(node, deep=True))
+        if isinstance(node, yaml.SequenceNode):
+            return Tagged(node.tag, self.construct_sequence(node, deep=True))
+        return Tagged(node.tag, getattr(node, "value", None))
+
+
+for _tag in ("!reset", "!override"):
+    _Loader.add_constructor(_tag, _Loader.construct_tagged)
+
+
 @dataclass
 class YamlFile:
     """A parsed file: plain data and the line (from 1) of every key path in it."""
@@ -40,8 +64,8 @@ def load(path: Path) -> YamlFile:
     """Read one file. Invalid YAML, duplicate keys and unreadable files raise CatalogError."""
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        result = YamlFile(path, yaml.safe_load(text))
+        node = yaml.compose(text, Loader=_Loader)
+        result = YamlFile(path, yaml.load(text, Loader=_Loader))  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise CatalogError([Fault("error", path, 0, "", f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """What lives on a host that nobody has described to us; nothing on it is written, started or stopped.
 
 Request {}: reply with one key a part (``_readers``); a part that could not be read is {"unreadable": reason}.
-Values of environment variables, and texts that may hold secrets, stay on the host. Request {"take": [paths]}: the
+Values of environment variables, and texts that may hold secrets, stay on the host. Request {"take": [paths], "skip": [paths]}: the
 files and folders themselves (take.py). Request {"stacks": [...]}: as in survey, Compose's own configuration hashes.
 """
 
@@ -24,7 +24,7 @@ _TIMEOUT = 150.0
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb."""
     if "take" in request:
-        return {"taken": take.read(root, request["take"])}
+        return {"taken": take.read(root, request["take"], request.get("skip") or [])}
     if "stacks" in request:
         return {"stack_hashes": stack_hashes.read(root, request["stacks"], keep=False)}
     started = time.monotonic()

@@ -16,19 +16,20 @@ _MOST_BYTES, _MOST_FILES = 32 << 20, 5000
 _LEFT_OUT = {".git", "node_modules", "__pycache__", ".venv"}
 
 
-def read(root: Root, paths: list[str]) -> dict[str, dict[str, Any]]:
+def read(root: Root, paths: list[str], skip: list[str]) -> dict[str, dict[str, Any]]:
     """Path to {"kind": "file", "content": base64, "mode", "uid", "gid"}, {"kind": "missing"} or {"kind": "refused", "reason"}.
 
     A folder gives one entry for itself ({"kind": "dir"}) and one a file below it; links are {"kind": "link", "target"}.
+    Below a folder, paths of ``skip`` are left out: data that lies in a build context is not part of it.
     """
     found: dict[str, dict[str, Any]] = {}
     budget = [_MOST_BYTES, _MOST_FILES]
     for path in paths:
-        _add(root, checked(path), found, budget)
+        _add(root, checked(path), found, budget, set(skip))
     return found
 
 
-def _add(root: Root, path: str, found: dict[str, dict[str, Any]], budget: list[int]) -> None:
+def _add(root: Root, path: str, found: dict[str, dict[str, Any]], budget: list[int], skip: set[str]) -> None:
     real = root.at(path)
     try:
         info = os.lstat(real)
@@ -37,8 +38,8 @@ def _add(root: Root, path: str, found: dict[str, dict[str, Any]], budget: list[i
         elif stat.S_ISDIR(info.st_mode):
             found[path] = {"kind": "dir", "mode": f"{info.st_mode & 0o7777:04o}"}
             for name in sorted(os.listdir(real)):
-                if name not in _LEFT_OUT:
-                    _add(root, f"{path}/{name}", found, budget)
+                if name not in _LEFT_OUT and f"{path}/{name}" not in skip:
+                    _add(root, f"{path}/{name}", found, budget, skip)
         elif stat.S_ISREG(info.st_mode):
             found[path] = _file(real, info, budget)
         else:

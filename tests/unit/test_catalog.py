@@ -105,7 +105,7 @@ def test_a_wrong_block_names_file_line_and_key(
     ("old", "new", "line", "says"),
     [
         ("${DOMAIN}", "${DOMIAN}", 5, "has no value"),
-        ("127.0.0.1:8100:80", "127.0.0.1:8100-8110:80", 4, "not a port"),
+        ("127.0.0.1:8100:80", "127.0.0.1:81x0:80", 4, "not a port"),
         ("    image:", "   image:", 3, "invalid YAML"),
         ("./data:/data", "data:/data", 7, "not declared"),
         ("    ports:", "    image: twice:1\n    ports:", 4, "given twice"),

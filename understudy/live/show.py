@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .importing import Outcome
 from .judge import human
 from .report import App, Place, Report
 
@@ -78,3 +79,25 @@ def _jobs(report: Report) -> Table:
         broken = f"[red]{escape(job.broken)}[/red]" if job.broken else ""
         table.add_row(escape(job.name), escape(job.when), escape(job.does), broken)
     return table
+
+
+def show_import(console: Console, outcome: Outcome) -> None:
+    """What an import did, and what it left."""
+    for name in outcome.written:
+        console.print(f"[green]imported[/green] {escape(name)}")
+        for note in outcome.notes.get(name, []):
+            console.print(f"  [yellow]{escape(note)}[/yellow]")
+    for name in outcome.same:
+        console.print(f"[dim]as it is written here:[/dim] {escape(name)}")
+    for name, changes in outcome.drifted.items():
+        console.print(
+            f"[yellow]differs[/yellow] {escape(name)}; `understudy import … --service {escape(name)}` takes the host's side"
+        )
+        for change in changes:
+            console.print("\n".join(f"  {escape(line)}" for line in change.splitlines()))
+    for name, reason in outcome.left.items():
+        console.print(f"[red]not imported[/red] {escape(name)}: {escape(reason)}")
+    for line in outcome.unread:
+        console.print(f"[red]could not be read:[/red] {escape(line)}")
+    if outcome.inventory:
+        console.print(escape(outcome.inventory))

@@ -91,6 +91,14 @@ class Store:
             self._add(service, new)
         return list(new)
 
+    def replace(self, service: str, values: Mapping[str, str]) -> list[str]:
+        """Give existing names the values that are in use elsewhere; names whose value is the same stay untouched."""
+        with self._exclusive():
+            known = self.load(service)
+            new = {name: value for name, value in values.items() if known.get(name, "") != value}
+            self._add(service, new)
+        return list(new)
+
     def ensure_all(self, declared: Mapping[str, Specs]) -> dict[str, list[str]]:
         """:meth:`ensure` for every service; returns only those that got something new."""
         self.load_all([service for service, specs in declared.items() if specs])
