@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Report = Mapping[str, Any]
@@ -82,21 +83,36 @@ def _restored(console: Console, host: str, row: Mapping[str, Any], dry_run: bool
         )
         return
     verb = "would be restored" if dry_run else f"restored in {span(row.get('seconds'))}"
+    sums = row.get("would") or row
     console.print(
         f"[bold]{row['service']}[/bold] on {host} {verb} from snapshot {(row.get('snapshot') or '')[:8]}, "
-        f"{span(row.get('age'))} old: {size(row.get('bytes'))}, {row.get('files')} files",
+        f"{span(row.get('age'))} old: {size(sums.get('bytes'))}, {sums.get('files')} files",
         highlight=False,
         soft_wrap=True,
     )
     for name, seconds in (row.get("phases") or {}).items():
         console.print(f"    {name:<12}{span(seconds)}", highlight=False)
     for line in _newer(row.get("newer")):
-        console.print(f"    [yellow]{line}[/yellow]", highlight=False, soft_wrap=True)
-    for line in row.get("warnings") or []:
-        console.print(f"    [yellow]{line}[/yellow]", highlight=False, soft_wrap=True)
+        console.print(f"    [yellow]{escape(line)}[/yellow]", highlight=False, soft_wrap=True)
+    for line in _remarks(row):
+        console.print(f"    [yellow]{escape(line)}[/yellow]", highlight=False, soft_wrap=True)
     if row.get("old") and not dry_run:
         old = row["old"] if isinstance(row["old"], str) else ", ".join(row["old"])
         console.print(f"    the data before: {old}", highlight=False, soft_wrap=True)
+
+
+def _remarks(row: Mapping[str, Any]) -> list[str]:
+    """What the owner should know of a restore that went well: notes, hooks that failed, files that differ."""
+    lines = [str(line) for key in ("notes", "hooks_failed") for line in row.get(key) or []]
+    for one in row.get("versions") or []:
+        if one.get("why"):
+            lines.append(
+                f"{one['container']}: {one['snapshot']} in the snapshot, {one['declared']} here: {one['why']}"
+            )
+    wrong = row.get("wrong") or {}
+    if wrong.get("count"):
+        lines.append(f"{wrong['count']} files differ from the snapshot: {', '.join(wrong['paths'][:3])}")
+    return lines
 
 
 def _newer(newer: Any) -> Iterable[str]:

@@ -10,7 +10,7 @@ from ..root import STATE, Root
 from . import stage
 from .plan import Service
 
-__all__ = ["RESERVE", "room", "sources"]
+__all__ = ["RESERVE", "mounted", "room", "sources"]
 
 RESERVE = 64 << 20
 
@@ -20,16 +20,11 @@ def sources(root: Root, service: Service) -> dict[str, str]:
 
     A source that is only an empty mount point counts as missing where the plan says what must be mounted there.
     """
-    points = mounts.points(root)
+    mounted(root, service)
     found: dict[str, str] = {}
     kept = {mount.key for mount in stage.bound(service)}
     for mount in service.mounts:
         matters = mount.key in kept
-        if mount.mounted_at and mount.mounted_at not in points and matters:
-            raise AgentError(
-                f"{service.name}: {mount.mounted_at} is not mounted, so {mount.source} is not what it should be",
-                "source",
-            )
         source = stage.source_of(mount)
         if source is not None and os.path.exists(root.at(source)):
             _readable(root, service, source)
@@ -38,6 +33,18 @@ def sources(root: Root, service: Service) -> dict[str, str]:
             what = "volume" if mount.kind == "volume" else "folder or file"
             raise AgentError(f"{service.name}: the {what} {mount.source} is missing", "source")
     return found
+
+
+def mounted(root: Root, service: Service) -> None:
+    """Raise AgentError when a disk that one of its kept mounts lies on is not there: what shows is the folder below it."""
+    points = mounts.points(root)
+    kept = {mount.key for mount in stage.bound(service)} | {d.data_mount for d in service.databases}
+    for mount in service.mounts:
+        if mount.key in kept and mount.mounted_at and mount.mounted_at not in points:
+            raise AgentError(
+                f"{service.name}: {mount.mounted_at} is not mounted, so {mount.source} is not what it should be",
+                "source",
+            )
 
 
 def _readable(root: Root, service: Service, source: str) -> None:

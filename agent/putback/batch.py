@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..data import clock, ledger
+from ..data import clock, ledger, preflight
 from ..data.plan import Plan, Service
 from ..disk import Disk
 from ..dumps.common import sha256_of
@@ -104,6 +104,7 @@ def _check(work: Work, one: One) -> None:
     one.facts["versions"] = versions.compare(one.service, one.manifest)
     versions.check(one.service, one.manifest, asked.allow_version)
     refuse_devices(one)
+    preflight.mounted(root, one.service)
     if not asked.dry_run:
         made = make_volumes(one.service)
         one.facts |= {"made_volumes": made} if made else {}

@@ -277,4 +277,8 @@ def _sentence(repo: Repo, verb: str, kind: str, result: Result, late: float) -> 
     if kind == "incomplete":
         first = result.errors[0] if result.errors else {"item": "", "message": said}
         return f"restic {verb} on {repo.title} could not read everything: {first['item']} {first['message']}".rstrip()
-    return f"restic {verb} on {repo.title} failed: {said.removeprefix('Fatal: ')}"
+    said = said.removeprefix("Fatal: ")
+    if result.errors:
+        # "There were 28 errors" says nothing; the first of them mostly says it all.
+        said = f"{result.errors[0]['item']} {result.errors[0]['message'][:300]} ({said})".strip()
+    return f"restic {verb} on {repo.title} failed: {said}"
