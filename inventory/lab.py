@@ -6,7 +6,7 @@ from lab.inventory import hosts as _hosts
 from understudy import project as _project
 from understudy.replica.inventory import hetzner as _hetzner
 
-_data = {"secrets_dir": ".lab/secrets", "overlays": ["lab/overlay"], "backup": _world.backup_policy()}
+_data = {"secrets_dir": str(_world.SECRETS), "overlays": ["lab/overlay"], "backup": _world.backup_policy()}
 _data |= {**_world.ownership(), **_world.traffic()}
 with _project.bad_input_exits():
     _world.prepare_secrets(_data)

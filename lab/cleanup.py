@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from lab.cloudflare import place as cloudflare
@@ -19,7 +20,12 @@ from lab.tools import cache_folder
 
 
 def remove_lab(settings: Settings, *, everything: bool) -> None:
-    """Removes hosts, stores, disks and network; with `everything` also images, store, state and our engine."""
+    """Removes hosts, stores, disks and network; with `everything` also images, store, state and our engine.
+
+    Labs whose state lies in this one's folder go first: tests that run side by side have one each.
+    """
+    for facts in sorted(settings.state.glob("*/lab.json")):
+        remove_lab(replace(settings, state=facts.parent), everything=False)
     if everything and settings.state.is_dir():
         wake_engine(settings)
     stores.down(settings)

@@ -8,7 +8,6 @@ import os
 import secrets
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lab.cloudflare.place import AUTHORITY_ON_HOSTS, Cloudflare, find_cloudflare
@@ -21,7 +20,7 @@ from understudy.secrets import Store, init
 from understudy.settings import settings_of
 from understudy.traffic import tokens
 
-FOLDER = Path(".lab")
+FOLDER = find_settings().state
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
 RESOLVERS = "UNDERSTUDY_LAB_RESOLVERS"
 SECRETS = FOLDER / "secrets"

@@ -33,7 +33,8 @@ class Faults:
     ``fail_code``, to ``fail_share`` of the requests that match, ``fail_times`` of them at most (0: no end).
     ``full_after``: uploads that would go beyond so many bytes since this was set get ``full_status``; -1 for off.
     ``cut_after``: a connection is reset once so many bytes of bodies went over it, either way; -1 for off;
-    ``cut_times`` connections at most (0: no end). ``hang``: nothing is answered, nothing is closed.
+    ``cut_times`` connections at most (0: no end). ``hang``: nothing is answered, nothing is closed. ``hang_after``: the
+    same once so many bytes of bodies have passed, all connections and both ways together; -1 for off.
     ``date_shift``: seconds added to the store's Date header. ``kinds`` (GET, LIST, PUT, ...) and ``path`` (a part of
     the address) limit which requests latency, failing and cutting are for; empty means all.
     """
@@ -49,6 +50,7 @@ class Faults:
     cut_after: int = -1
     cut_times: int = 0
     hang: bool = False
+    hang_after: int = -1
     date_shift: int = 0
     kinds: tuple[str, ...] = ()
     path: str = ""

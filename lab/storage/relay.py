@@ -75,7 +75,7 @@ class Endpoint:
 
     def set(self, faults: Faults) -> None:
         self.faults = faults
-        self.matched = self.failed = self.cuts = self.stored = 0
+        self.matched = self.failed = self.cuts = self.stored = self.passed = 0
         (self.answering.clear if faults.hang else self.answering.set)()
 
     def reset(self) -> None:
@@ -119,6 +119,9 @@ class Endpoint:
 
     async def passing(self, size: int) -> None:
         """Waits as long as so many bytes take."""
+        self.passed += size
+        if 0 <= self.faults.hang_after < self.passed:
+            self.answering.clear()
         await self.unstuck()
         if self.faults.bandwidth:
             now = time.monotonic()

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,11 @@ from lab.settings import DEFAULT_HOSTS, Settings, find_settings, refuse_cloud_cr
 from lab.ssh import on_host
 from lab.storage.stores import Store, find_store
 from lab.storage.usb import Disk
+
+# Files of tests run side by side on labs of their own (scripts/test.sh): nothing of one is the other's.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+if WORKER != "gw0":
+    os.environ.setdefault("UNDERSTUDY_LAB", str(Path(__file__).resolve().parents[2] / ".lab" / WORKER))
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,18 @@ class LabHost:
     def output(self, command: str, *, timeout: float = 300) -> str:
         """What a command that must succeed printed, stripped."""
         return self.run(command, timeout=timeout, check=True).stdout.strip()
+
+    def hold_timers(self) -> None:
+        """No timer starts anything from here on, and what one has started is over."""
+        running = "systemctl list-units --plain --no-legend --state=activating 'understudy-*.service'"
+        self.run(
+            f"systemctl stop 'understudy-*.timer'; for i in $(seq 600); do {running} | grep -q . || exit 0; sleep 0.2; done; exit 1",
+            check=True,
+        )
+
+    def start_timers(self) -> None:
+        """As converged. A pattern matches only units that are loaded, and a stopped timer is not."""
+        self.run("systemctl start $(cd /etc/systemd/system && ls -d understudy-*.timer)", check=True)
 
     def kill(self) -> None:
         """A power cut."""

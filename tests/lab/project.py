@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.settings import find_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 LINKED = (
     "deploy.py",
@@ -22,7 +24,6 @@ LINKED = (
     "operations",
     "templates",
     "agent",
-    ".lab",
 )
 
 
@@ -66,6 +67,7 @@ class Project:
         """Copy what a test may change, link the rest."""
         for name in LINKED:
             (path / name).symlink_to(ROOT / name)
+        (path / ".lab").symlink_to(find_settings().state)
         shutil.copytree(ROOT / "services", path / "services")
         return cls(path)
 
