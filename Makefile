@@ -3,7 +3,7 @@ UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire lab-up lab-down lab-list bootstrap lock wheel clean
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ repo-check: bootstrap ## Freshness and upkeep, judged from the repositories alon
 
 repo-prune: bootstrap ## Forget what no rule keeps, with your key
 	@$(UNDERSTUDY) repo prune $(ARGS)
+
+measure-restores: bootstrap ## Restore everything 20 times while it is written (ARGS="rounds"); takes half an hour
+	@$(PYTHON_TOOLS)/python tests/measure/restore_loop.py $(ARGS)
+
+measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
+	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)
 
 lab-up: bootstrap ## Stage the practice world
 	@$(UNDERSTUDY) lab up

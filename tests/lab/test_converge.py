@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from project import Outcome, Project
 from lab import world
 
 pytestmark = pytest.mark.lab
+KILLS = int(
+    os.environ.get("UNDERSTUDY_KILLS", "4")
+)  # each costs a converge and a half; 10 when it is measured
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,7 @@ def test_a_power_cut_and_boot_bring_everything_back(lab: Any, host: Any, project
 def test_killed_at_random_moments_and_run_again_it_ends_the_same(edited: Project, host: Any) -> None:
     undisturbed = state(host)
     dice = random.Random(20261122)
-    for round_number in range(10):
+    for round_number in range(KILLS):
         edited.edit(
             "goatcounter/compose.yaml",
             "restart: unless-stopped",
@@ -314,7 +319,4 @@ def test_killed_at_random_moments_and_run_again_it_ends_the_same(edited: Project
 
 def kill_group(pid: int) -> None:
     """SIGKILL to a process we started and all its children."""
-    import os
-    import signal
-
     os.killpg(pid, signal.SIGKILL)

@@ -32,13 +32,14 @@ def host(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost
     outcome = project.converge()
     assert outcome.code == 0, outcome.output
     host = lab.host()
-    host.run(f"cp -a {PLAN} /root/plan.json; systemctl stop 'understudy-*.timer'", check=True)
+    host.hold_timers()
+    host.run(f"cp -a {PLAN} /root/plan.json", check=True)
     try:
         back_up(host)
         yield host
     finally:
         host.run(f"cp -a /root/plan.json {PLAN}; rm -rf {REPOSITORY} {PASSWORD} /root/plan.json")
-        host.run("systemctl start $(cd /etc/systemd/system && ls -d understudy-*.timer)")
+        host.start_timers()
 
 
 def back_up(host: LabHost) -> None:

@@ -2,74 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import Lab, LabHost
+from extras import DISK, NOTES, STACKS, join, leave, sql
 from project import ROOT, Project
-from test_backup import COMMIT, LAB, START_TIMERS, backup, call, probe_all, restore, rows
+from test_backup import COMMIT, LAB, backup, call, probe_all, restore, rows
+from test_faults import ask
 
-from lab import world
-from understudy.secrets import Store
+from lab.ssh import on_host
 
 pytestmark = pytest.mark.lab
-
-EXTRAS = ("reader", "sessions")
-SERVER = "docker exec -i -u postgres nextcloud-db-1 psql -qAt -v ON_ERROR_STOP=1 -U nextcloud"
-PASSWORD = "of-the-reader-1"
-STACKS = "/home/docker-projects"
 
 
 @pytest.fixture(scope="module")
 def project(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The converged host with two more services: a reader whose database is on Nextcloud's server, a Redis."""
+    """The converged host with the two services of extras.py."""
     project = Project.copy(tmp_path_factory.mktemp("project"))
-    world.use_lab_key()
-    Store(world.SECRETS).add("reader", {"DB_PASSWORD": PASSWORD})
+    leave(lab, project)
     assert (first := project.converge()).code == 0, first.output
-    host = lab.host()
-    leave(project, host)
-    sql(
-        host,
-        "postgres",
-        f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'",
-        "CREATE DATABASE reader OWNER reader",
-    )
-    for name in EXTRAS:
-        shutil.copytree(ROOT / "lab/extras" / name, project.path / "services" / name)
     try:
-        assert (second := project.converge()).code == 0, second.output
+        join(lab, project)
         assert (made := project.verb("repo", "init", *LAB)).code == 0, made.output
         yield project
     finally:
-        leave(project, host)
-
-
-def leave(project: Project, host: LabHost) -> None:
-    """The catalogue's own stack again."""
-    for name in EXTRAS if (project.path / "services" / EXTRAS[0]).exists() else ():
-        project.verb("retire", name, "-i", "inventory/lab.py", f"--yes={name}", "--limit", "lemongrab")
-        host.run(f"rm -rf {STACKS}/{name}")
-    drop = [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in ("reader", "reader__old")]
-    sql(host, "postgres", *drop, "DROP ROLE IF EXISTS reader")
+        leave(lab, project)
 
 
 @pytest.fixture(scope="module")
 def host(lab: Lab, project: Project) -> Iterator[LabHost]:
     """The host, its timers held."""
     host = lab.host()
-    host.run("systemctl stop 'understudy-*.timer'", check=True)
+    host.hold_timers()
     yield host
-    host.run(START_TIMERS, check=True)
-
-
-def sql(host: LabHost, database: str, *statements: str) -> list[str]:
-    """What statements print on Nextcloud's server, each in a transaction of its own."""
-    words = " ".join(f'-c "{statement}"' for statement in statements)
-    return host.output(f"{SERVER} -d {database} {words}").splitlines()
+    host.start_timers()
 
 
 def neighbour(host: LabHost) -> dict[str, Any]:
@@ -93,11 +64,11 @@ def test_a_service_on_a_shared_server_comes_back_alone(project: Project, host: L
         "ALTER TABLE proof OWNER TO reader",
         *[insert] * 5,
     )
-    host.run(f"echo before >{STACKS}/reader/notes/n", check=True)
+    host.run(f"echo before >{NOTES}/n", check=True)
     assert all(row["ok"] for row in backup(project, "reader", "nextcloud"))
     users = sql(host, "reader", "SELECT username FROM users")
     sql(host, "reader", *[insert] * 3, "DELETE FROM users", "DELETE FROM proof WHERE n = 2")
-    host.run(f"echo after >{STACKS}/reader/notes/n", check=True)
+    host.run(f"echo after >{NOTES}/n", check=True)
     call(host, "nextcloud", *COMMIT)  # a row of the neighbour's that is newer than the snapshot, and stays
     old = sql(host, "postgres", "SELECT oid FROM pg_database WHERE datname = 'reader'")
     before = neighbour(host)
@@ -107,7 +78,7 @@ def test_a_service_on_a_shared_server_comes_back_alone(project: Project, host: L
     assert rows(host, "nextcloud")["missing_count"] == 0
     assert sql(host, "reader", "SELECT n FROM proof ORDER BY 1") == list("12345")
     assert sql(host, "reader", "SELECT username FROM users") == users == ["admin"]
-    assert host.output(f"cat {STACKS}/reader/notes/n") == "before"
+    assert host.output(f"cat {NOTES}/n") == "before"
     names = sql(host, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%reader%' ORDER BY 1")
     assert names == ["reader", "reader__old"]
     assert sql(host, "postgres", "SELECT oid FROM pg_database WHERE datname = 'reader__old'") == old
@@ -169,3 +140,82 @@ def test_an_after_load_hook_that_fails_brings_the_old_data_back(project: Project
     assert outcome.code == 1 and "cannot migrate" in outcome.output, outcome.output
     assert redis(host, "mget kept newest").splitlines() == ["yes", "state"]
     probe_all(host)
+
+
+# --- disks
+
+
+def tick(host: LabHost, *services: str) -> dict[str, dict[str, Any]]:
+    return {
+        row["service"]: row for row in ask(host, "backup", services=list(services), confirm=True)["services"]
+    }
+
+
+def test_an_unmounted_disk_is_neither_backed_up_nor_restored_onto(project: Project, host: LabHost) -> None:
+    host.run(f"echo kept >{NOTES}/n", check=True)
+    assert tick(host, "reader")["reader"]["ok"]
+    host.run(f"umount {DISK}", check=True)
+    try:
+        found = tick(host, "reader", "vaultwarden")
+        refused = restore(project, "reader")
+        below = host.output(f"find {DISK} -mindepth 1")
+    finally:
+        device = host.output("blkid -L LAB-SSD")
+        host.run(f"mount {device} {DISK}", check=True)
+    assert not found["reader"]["ok"] and f"{DISK} is not mounted" in found["reader"]["error"]
+    assert found["vaultwarden"]["ok"]
+    assert refused.code == 1 and f"{DISK} is not mounted" in refused.output, refused.output
+    assert below == "" and host.output(f"cat {NOTES}/n") == "kept"
+    probe_all(host)
+    assert tick(host, "reader")["reader"]["ok"]
+
+
+def test_a_disk_that_fills_up_during_a_restore_leaves_the_old_data(project: Project, host: LabHost) -> None:
+    host.run(f"head -c 60000000 /dev/urandom >{NOTES}/big && echo before >{NOTES}/n", check=True)
+    assert tick(host, "reader")["reader"]["ok"]
+    host.run(f"echo after >{NOTES}/n", check=True)
+    filling = (
+        f"for i in $(seq 1200); do test -e {DISK}/.understudy-restore && break; sleep 0.05; done; "
+        f"fallocate -l $(($(stat -f -c '%a * %S' {DISK}) - 2000000)) {DISK}/filler"
+    )
+    thread = threading.Thread(target=host.run, args=(filling,))
+    thread.start()
+    try:
+        outcome = restore(project, "reader")
+    finally:
+        thread.join()
+        filled = host.run(f"test -s {DISK}/filler && rm {DISK}/filler").returncode
+    assert filled == 0, "the disk was not filled in time"
+    assert outcome.code == 1 and "no space left" in outcome.output.lower(), outcome.output
+    assert host.output(f"cat {NOTES}/n") == "after" and host.output(f"stat -c %s {NOTES}/big") == "60000000"
+    assert host.output(f"ls -A {DISK} | grep understudy || true") == ""
+    probe_all(host)
+    host.run(f"fallocate -l $(($(stat -f -c '%a * %S' {DISK}) - 90000000)) {DISK}/filler", check=True)
+    short = restore(project, "reader")  # no room for two copies: said before anything is touched
+    host.run(f"rm {DISK}/filler {NOTES}/big", check=True)
+    assert short.code == 1 and "make room, or restore with" in short.output, short.output
+    assert restore(project, "reader").code == 0
+    assert host.output(f"cat {NOTES}/n") == "before"
+
+
+def test_files_of_every_kind_come_back_as_they_were(lab: Lab, project: Project, host: LabHost) -> None:
+    """Numeric owners, modes, ACLs, extended attributes, hard links, holes, pipes, times and odd names."""
+    program = (ROOT / "tests/lab/odd_files.py").read_text()
+    on_host(
+        host.settings,
+        host.ip,
+        "cat >/root/odd.py && command -v setfacl >/dev/null || apt-get -qq install acl",
+        stdin=program,
+    )
+    host.run(f"rm -rf {NOTES}/*; python3 /root/odd.py make {NOTES}/odd", check=True)
+    before = json.loads(host.output(f"python3 /root/odd.py show {NOTES}"))
+    assert len(before) == 28 and sum(bool(row.get("xattrs")) for row in before.values()) >= 6
+    assert tick(host, "reader")["reader"]["ok"]
+    for way in ([], ["--in-place"]):
+        host.run(
+            f"cd {NOTES} && chmod -R 700 . && chown -R 0:0 . && rm -rf odd/linked odd/s* odd/n* && echo x >odd/old && setfacl -R -b .",
+            check=True,
+        )
+        outcome = restore(project, "reader", *way)
+        assert outcome.code == 0, outcome.output
+        assert json.loads(host.output(f"python3 /root/odd.py show {NOTES}")) == before, way
