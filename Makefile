@@ -3,7 +3,7 @@ UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,17 @@ measure-restores: bootstrap ## Restore everything 20 times while it is written (
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)
+replica-up: bootstrap ## Create or complete the replica at Hetzner, then converge it (ARGS="--dry")
+	@$(UNDERSTUDY) replica up $(ARGS)
+
+replica-down: bootstrap ## Destroy the replica, after asking (ARGS="HOST")
+	@$(UNDERSTUDY) replica down $(ARGS)
+
+replica-list: bootstrap ## Replicas at Hetzner: state, age, cost
+	@$(UNDERSTUDY) replica list $(ARGS)
+
+measure-replica: bootstrap ## Measure `replica up` in the practice world: phases, kills, a wrong key, writes (minutes)
+	@$(PYTHON_TOOLS)/python tests/measure/replica_up.py $(ARGS)
 
 lab-up: bootstrap ## Stage the practice world
 	@$(UNDERSTUDY) lab up

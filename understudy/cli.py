@@ -10,10 +10,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import cli_data, cli_host, cli_init, cli_live, cli_repo, cli_status, cli_switchover, runner, tables
+from . import (
+    cli_data,
+    cli_host,
+    cli_init,
+    cli_live,
+    cli_replica,
+    cli_repo,
+    cli_status,
+    cli_switchover,
+    runner,
+    tables,
+)
 from . import retire as retiring
 from .cli_edge import app as edge_app
-from .cli_replica import app as replica_app
 from .cli_secrets import app as secrets_app
 from .errors import UnderstudyError
 
@@ -54,10 +64,12 @@ def plan(
     """What a converge would change; reads only."""
     _announce("plan", inventory, as_json)
     result = runner.run(inventory, str(runner.DEPLOYS / "plan.py"), {}, _flags(limit), quiet=True)
+    costs = cli_replica.add_costs(inventory, result.reports) if result.reports else []
     if as_json:
         print(json.dumps(result.reports))
     else:
         tables.show_plan(Console(), result.reports)
+        tables.show_costs(Console(), costs)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
     if any(report.get("refused") for report in result.reports):
@@ -135,7 +147,7 @@ def retire(
 app.command()(cli_live.audit)
 app.command("import")(cli_live.import_host)
 app.command()(cli_init.init)
-app.add_typer(replica_app, name="replica", help="A replica at Hetzner on demand: up, down, list.")
+app.add_typer(cli_replica.app, name="replica", help="A replica at Hetzner on demand: up, down, list.")
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
 app.command()(cli_data.jobs)

@@ -15,6 +15,7 @@ from . import project, runner, tables
 from .errors import Refused
 from .replica import down as downing
 from .replica import listing
+from .replica.costs import replica_costs, storage_costs
 from .replica.inventory import Cloud, cloud_of
 from .replica.price import Cost
 from .replica.up import Request, existing, quote
@@ -192,3 +193,17 @@ def list_replicas(inventory: Inventory = PROD, as_json: Json = False) -> None:
 
 def _money(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def add_costs(inventory: str, reports: list[dict[str, Any]]) -> list[str]:
+    """For `plan`: what each replica costs goes into its report, what people read is returned."""
+    names = project.run_inventory(inventory)
+    lines = storage_costs(project.hosts_of(names))
+    clouds = [value for value in names.values() if isinstance(value, Cloud)]
+    for cloud in clouds:
+        costs, sentences = replica_costs(cloud)
+        lines = [*sentences, *lines]
+        for report in reports:
+            if report["host"] in costs:
+                report["cost"] = costs[report["host"]]
+    return lines

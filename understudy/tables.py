@@ -46,6 +46,12 @@ def _plan_table(rows: Iterable[Mapping[str, str]]) -> Table:
     return table
 
 
+def show_costs(console: Console, lines: Iterable[str]) -> None:
+    """What things cost, a sentence each."""
+    for line in lines:
+        console.print(f"[cyan]cost:[/cyan] {line}", highlight=False, soft_wrap=True)
+
+
 def show_converge(console: Console, reports: Iterable[Report]) -> None:
     """One block a host: what changed, each service's probes with their times."""
     for report in reports:

@@ -157,6 +157,8 @@ class ApiHandler(BaseHTTPRequestHandler):
         path = split.path.removeprefix(BASE).rstrip("/")
         call = Call(self.command, path, parse_qs(split.query), body)
         fault = api.faults.for_call(call.method, call.path, call.body)
+        if fault and fault.kind == "impostor" and "user_data" in body:
+            body["user_data"] = body["user_data"].replace("\nssh_keys:", "\nx_ssh_keys:")
         if not (fault and self._refused(fault, call)):
             self._answered(call, fault)
 

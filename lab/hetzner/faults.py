@@ -7,7 +7,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "error", "html", "delay", "lost", "hang", "reset", "sticky", "twice", "capacity", "action", "slow"
+    "error",
+    "html",
+    "delay",
+    "lost",
+    "hang",
+    "reset",
+    "sticky",
+    "twice",
+    "capacity",
+    "action",
+    "slow",
+    "impostor",
 ]
 
 
@@ -20,7 +31,8 @@ class Fault:
     for ``seconds``, nothing done. ``reset``: the connection breaks at once. ``sticky``: every page of a list is its
     first. ``twice``: done twice, the second answer is given. ``capacity``: a server of ``type`` in ``location`` (empty:
     any) cannot be placed. ``action``: the actions that this request starts fail with ``code``. ``slow``: they take
-    ``seconds`` longer. ``method`` and ``path`` (a part of it) limit which requests; ``times`` how often (0: no end);
+    ``seconds`` longer. ``impostor``: the server does not get the host key of its user_data.
+    ``method`` and ``path`` (a part of it) limit which requests; ``times`` how often (0: no end);
     ``skip`` lets so many that fit pass first.
     """
 

@@ -62,6 +62,16 @@ class Cloud:
     def key_file(self) -> str:
         return os.path.expanduser(str(self.all_data.get("ssh_key") or ""))
 
+    @property
+    def token(self) -> str:
+        """The project's token, "" for none."""
+        return access(self.all_data).token
+
+    @property
+    def asks_for_one(self) -> bool:
+        """Whether group_data describes a replica at Hetzner."""
+        return bool(self.all_data.get("hetzner"))
+
     def wish(self, **chosen: Any) -> Wish:
         return wish_of(self.all_data, **chosen)
 

@@ -187,3 +187,24 @@ def test_removing_takes_only_our_table(world: World) -> None:
     world.run(remove_command())
     assert world.table() == ""
     assert "dnat" in world.nft("list table ip docker")
+
+
+def test_a_clouds_metadata_service_answers_root_alone(world: World) -> None:
+    world.at(world.lan, "ip addr add 169.254.169.254/32 dev eth0")
+    world.at(world.host, "ip route add 169.254.169.254/32 via 192.168.77.2")
+    ask = "import socket; socket.create_connection(('169.254.169.254',7000),0.7); print(1)"
+
+    def answers(namespace: str, user: int) -> bool:
+        drop = "" if user == 0 else f"setpriv --reuid {user} --clear-groups "
+        return world.at(namespace, f'{drop}python3 -c "{ask}" 2>/dev/null || true') == "1\n"
+
+    try:
+        before = {who: answers(*who) for who in ((world.host, 0), (world.host, 65534), (world.box, 0))}
+        assert set(before.values()) == {True}, "everybody on the machine can read user_data"
+        world.load(FirewallModel(metadata=True))
+        after = {who: answers(*who) for who in before}
+        assert after == {(world.host, 0): True, (world.host, 65534): False, (world.box, 0): False}
+        assert world.connects(world.box, "192.168.77.2", 7000), "nothing else changes for containers"
+    finally:
+        world.at(world.host, "ip route del 169.254.169.254/32")
+        world.at(world.lan, "ip addr del 169.254.169.254/32 dev eth0")
