@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from collections.abc import Iterator
@@ -23,17 +24,22 @@ class Docker:
         self.installed = shutil.which("docker") is not None
 
     def info(self) -> dict[str, Any] | None:
-        """{"version", "compose" (None without the plugin), "data_root", "live_restore"}."""
+        """{"version", "compose" (None without the plugin), "data_root", "live_restore", "kind"}.
+
+        ``kind`` is "rootless" or "podman" for engines that work otherwise, "" for Docker's own run by root.
+        """
         if not self.installed:
             return None
         facts = json.loads(_docker("info", "--format", "{{json .}}"))
-        if facts.get("ServerErrors"):
+        kind = _kind(facts)
+        if facts.get("ServerErrors") and not kind:
             raise Unreadable(f"the Docker engine does not answer: {facts['ServerErrors'][0]}")
         return {
             "version": facts.get("ServerVersion"),
             "compose": _compose(facts),
             "data_root": facts.get("DockerRootDir"),
             "live_restore": bool(facts.get("LiveRestoreEnabled")),
+            "kind": kind,
         }
 
     def containers(self) -> list[dict[str, Any]]:
@@ -79,6 +85,15 @@ def _docker(*arguments: str) -> str:
     if not ended.ok:
         raise Unreadable(f"docker {arguments[0]}: {ended.why(1)}")
     return ended.out
+
+
+def _kind(facts: dict[str, Any]) -> str:
+    """Podman answers to the name of docker too; a rootless engine says so, or is the only one that runs."""
+    if "buildahVersion" in (facts.get("host") or {}):
+        return "podman"
+    options = [str(option) for option in facts.get("SecurityOptions") or []]
+    alone = bool(facts.get("ServerErrors")) and bool(glob.glob("/run/user/*/docker.sock"))
+    return "rootless" if alone or any("name=rootless" in option for option in options) else ""
 
 
 def _compose(facts: dict[str, Any]) -> str | None:

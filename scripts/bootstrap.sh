@@ -23,7 +23,8 @@ apt_install() {
 }
 
 missing_programs() {
-    command -v docker >/dev/null 2>&1 || echo docker.io
+    # Only the lab needs Docker, and the lab needs Linux.
+    [ "$(uname)" != Linux ] || command -v docker >/dev/null 2>&1 || echo docker.io
     command -v ssh >/dev/null 2>&1 || echo openssh-client
     command -v git >/dev/null 2>&1 || echo git
     if has_apt; then
@@ -75,7 +76,8 @@ ensure_python() {
 }
 
 stamp() {
-    { cat requirements/dev.txt pyproject.toml scripts/bootstrap.sh; "$python" -V; pwd; } | sha256sum | cut -c1-16
+    { cat requirements/dev.txt pyproject.toml scripts/bootstrap.sh; "$python" -V; pwd; } |
+        "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'
 }
 
 # pip install, silent unless it fails: then its last lines and the given sentence.

@@ -10,7 +10,7 @@ from typing import Any
 from . import baseline, compare, dotenv, exposure, hostside, native, proxy
 from .catalog import Catalog
 from .desired import Desired, Stack, Validator
-from .errors import BadInput
+from .errors import BadInput, Refused
 from .faults import CatalogError, Fault
 from .jinja import render_file
 from .ownership import files as ownership
@@ -24,6 +24,11 @@ from .tree import Entry, Tree, directory
 
 Secrets = Mapping[str, Mapping[str, str]]
 ASSUMED: dict[str, Any] = {"os": {"id": "debian", "version_id": "13"}}
+UNSUPPORTED = {
+    "rootless": "its Docker engine runs rootless, which is not supported: the data of its volumes belongs to shifted users; "
+    "install Docker's engine for root, or back this host up by other means",
+    "podman": "its docker command is Podman, which is not supported: install Docker's engine, or back this host up by other means",
+}
 SECRETS_ROOT = "/etc/understudy/secrets"
 PROXY = "caddy"
 CONNECTOR = "cloudflared"
@@ -71,6 +76,9 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
         return
     installed = [name for name, version in (survey.get("packages") or {}).items() if version]
     engine = survey.get("docker") or {}
+    kind = str(engine.get("kind") or "")
+    if kind in UNSUPPORTED:
+        raise Refused(f"{settings.name}: {UNSUPPORTED[kind]}")
     system = survey.get("os") or {}
     live = (compare.readable(survey, "contents") or {}).get(baseline.DAEMON_JSON)
     result.tree = baseline.tree(

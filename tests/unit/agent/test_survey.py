@@ -121,6 +121,7 @@ class TestDocker:
         reply = ask(world)
         assert reply["docker"] == {
             "version": "26.1", "compose": "2.26.1", "data_root": "/var/lib/docker", "live_restore": True,
+            "kind": "",
         }  # fmt: skip
         (container,) = reply["containers"]
         assert (container["project"], container["config_hash"], container["health"]) == (
