@@ -42,6 +42,7 @@ def project(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def converged(project: Project, lab: Any) -> Outcome:
+    lab.reset(["standby"])  # whatever another test had put there
     outcome = project.verb("converge", "-i", "inventory/two.py", "--json")
     assert outcome.code == 0, outcome.output
     return outcome
