@@ -62,6 +62,7 @@ measure-restores: bootstrap ## Restore everything 20 times while it is written (
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)
+
 replica-up: bootstrap ## Create or complete the replica at Hetzner, then converge it (ARGS="--dry")
 	@$(UNDERSTUDY) replica up $(ARGS)
 

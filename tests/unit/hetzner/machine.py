@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import paramiko
@@ -36,14 +37,17 @@ class Machine:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            transport = paramiko.Transport(connection)
-            transport.add_server_key(paramiko.Ed25519Key(filename=str(self.folder / "ssh_host_ed25519_key")))
-            try:
-                transport.start_server(server=Session(self))
-            except (paramiko.SSHException, EOFError):
-                continue  # who only looks at the key goes away here
+            threading.Thread(target=self._greet, args=(connection,), daemon=True).start()
+
+    def _greet(self, connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(paramiko.Ed25519Key(filename=str(self.folder / "ssh_host_ed25519_key")))
+        with suppress(paramiko.SSHException, EOFError, OSError):  # who only looks at the key goes away here
+            transport.start_server(server=Session(self))
 
     def close(self) -> None:
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     @property
