@@ -2,11 +2,12 @@
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
-VERBS := update backup restore status edge-check repo-check repo-prune
+VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
+VERBS += repo-init repo-unhide repo-copy repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
 .PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: bootstrap ## Stage the practice world on this machine and converge it before your eyes
 	@$(UNDERSTUDY) lab up --fresh --hosts lemongrab
@@ -74,6 +75,66 @@ replica-list: bootstrap ## Replicas at Hetzner: state, age, cost
 
 measure-replica: bootstrap ## Measure `replica up` in the practice world: phases, kills, a wrong key, writes (minutes)
 	@$(PYTHON_TOOLS)/python tests/measure/replica_up.py $(ARGS)
+
+audit: bootstrap ## What would be lost if a machine died now; reads only (ARGS="USER@HOST")
+	@$(UNDERSTUDY) audit $(ARGS)
+
+import: bootstrap ## Take in a host that already runs (ARGS="USER@HOST")
+	@$(UNDERSTUDY) import $(ARGS)
+
+init: bootstrap ## Write a project of your own (ARGS="DIR --host root@server --domain example.org")
+	@$(UNDERSTUDY) init $(ARGS)
+
+drill: bootstrap ## Restore into a scratch copy and prove that it serves (ARGS="[SERVICE...]")
+	@$(UNDERSTUDY) drill $(ARGS)
+
+switchover: bootstrap ## Move groups to another host, planned (ARGS="--to HOST")
+	@$(UNDERSTUDY) switchover $(ARGS)
+
+failover: bootstrap ## Move groups away from a host that is gone (ARGS="--to HOST")
+	@$(UNDERSTUDY) failover $(ARGS)
+
+snapshots: bootstrap ## What the repositories hold, newest first
+	@$(UNDERSTUDY) snapshots $(ARGS)
+
+mount: bootstrap ## Look into a repository as folders (ARGS="REPOSITORY DIR")
+	@$(UNDERSTUDY) mount $(ARGS)
+
+jobs: bootstrap ## Run the rclone and rsync jobs now
+	@$(UNDERSTUDY) jobs $(ARGS)
+
+kit: bootstrap ## The page you need when everything else is gone
+	@$(UNDERSTUDY) kit $(ARGS)
+
+repo-init: bootstrap ## Make the repositories, once
+	@$(UNDERSTUDY) repo init $(ARGS)
+
+repo-unhide: bootstrap ## Bring back what a thief hid (ARGS="--repo R --to TIME")
+	@$(UNDERSTUDY) repo unhide $(ARGS)
+
+repo-copy: bootstrap ## Copy snapshots to further repositories
+	@$(UNDERSTUDY) repo copy $(ARGS)
+
+repo-tamper: bootstrap ## Prove what a host's key cannot do
+	@$(UNDERSTUDY) repo tamper $(ARGS)
+
+secrets-edit: bootstrap ## Open your editor on the secrets of a service (ARGS="SERVICE")
+	@$(UNDERSTUDY) secrets edit $(ARGS)
+
+secrets-generate: bootstrap ## Make the random values that are missing
+	@$(UNDERSTUDY) secrets generate $(ARGS)
+
+secrets-check: bootstrap ## What is missing, weak, or stands in clear
+	@$(UNDERSTUDY) secrets check $(ARGS)
+
+host-footprint: bootstrap ## Everything of ours on a host (ARGS="HOST")
+	@$(UNDERSTUDY) host footprint $(ARGS)
+
+host-leave: bootstrap ## Take everything of ours off a host; stacks and data stay (ARGS="HOST")
+	@$(UNDERSTUDY) host leave $(ARGS)
+
+host-guard: bootstrap ## Switch a host's guard off or on (ARGS="HOST off")
+	@$(UNDERSTUDY) host guard $(ARGS)
 
 lab-up: bootstrap ## Stage the practice world
 	@$(UNDERSTUDY) lab up

@@ -12,13 +12,17 @@ from rich.console import Console
 
 from . import (
     cli_data,
+    cli_drill,
     cli_host,
     cli_init,
+    cli_kit,
+    cli_layout,
     cli_live,
     cli_replica,
     cli_repo,
     cli_status,
     cli_switchover,
+    firstline,
     runner,
     tables,
 )
@@ -44,9 +48,9 @@ PROD = "inventory/prod.py"
 console = Console(stderr=True)
 
 
-def _announce(verb: str, inventory: str, as_json: bool = False) -> None:
+def _announce(verb: str, inventory: str, as_json: bool = False, limit: str = "") -> None:
     if not as_json:
-        console.print(f"[bold]{verb}[/bold]  inventory {inventory}", highlight=False)
+        console.print(firstline.line(verb, inventory, limit), highlight=False, soft_wrap=True)
 
 
 def _flags(limit: str, *more: str) -> list[str]:
@@ -62,7 +66,7 @@ def plan(
     strict: Annotated[bool, typer.Option("--strict", help="Data in no backup counts as an error.")] = False,
 ) -> None:
     """What a converge would change; reads only."""
-    _announce("plan", inventory, as_json)
+    _announce("plan", inventory, as_json, limit)
     result = runner.run(inventory, str(runner.DEPLOYS / "plan.py"), {}, _flags(limit), quiet=True)
     costs = cli_replica.add_costs(inventory, result.reports) if result.reports else []
     if as_json:
@@ -96,7 +100,7 @@ def converge(
     allow_downgrade: Annotated[str, typer.Option(help="Services that may go back to an older version.")] = "",
 ) -> None:
     """Bring hosts to what the description says, and prove that every service answers."""
-    _announce("converge", inventory, as_json)
+    _announce("converge", inventory, as_json, limit)
     flags = [*_flags(limit), *(["--diff"] if diff else [])]
     if dry:
         flags = [flag for flag in flags if flag != "-y"] + ["--dry"]
@@ -118,7 +122,7 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Bring one service to its declared version: fresh snapshot, new version, back if it does not serve."""
-    _announce("update", inventory, as_json)
+    _announce("update", inventory, as_json, limit)
     result = runner.run(inventory, "deploy.py", {"only": service}, _flags(limit), quiet=as_json)
     if as_json:
         print(json.dumps(result.reports))
@@ -138,7 +142,7 @@ def retire(
     ] = "",
 ) -> None:
     """Take a service away: route, monitor, units and containers go, the data stays."""
-    _announce("retire", inventory)
+    _announce("retire", inventory, limit=limit)
     if yes != service:
         _confirm(service)
     raise typer.Exit(retiring.retire(Path.cwd(), inventory, service, console, limit))
@@ -150,6 +154,8 @@ app.command()(cli_init.init)
 app.add_typer(cli_replica.app, name="replica", help="A replica at Hetzner on demand: up, down, list.")
 app.command()(cli_data.backup)
 app.command()(cli_data.restore)
+app.command()(cli_drill.drill)
+app.command()(cli_kit.kit)
 app.command()(cli_data.jobs)
 app.command()(cli_status.status)
 app.command()(cli_switchover.switchover)
@@ -180,6 +186,7 @@ def main() -> None:
     """The entry point: errors of ours are one sentence, never a traceback."""
     try:
         _add_lab()
+        cli_layout.arrange(app)
         app()
     except UnderstudyError as error:
         console.print(f"[red]{error}[/red]", highlight=False, soft_wrap=True)

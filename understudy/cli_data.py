@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import runner, tables_data
+from . import firstline, runner, tables_data
 from .errors import BadInput, Refused
 
 PROD = "inventory/prod.py"
@@ -59,7 +59,7 @@ def finish(result: runner.Run, failed: bool = False) -> None:
 def announce(verb: str, inventory: str, limit: str, as_json: bool) -> None:
     """The first line of every verb."""
     if not as_json:
-        console.print(f"[bold]{verb}[/bold]  inventory {inventory}{f', host {limit}' if limit else ''}")
+        console.print(firstline.line(verb, inventory, limit))
 
 
 def backup(
