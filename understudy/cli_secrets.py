@@ -29,6 +29,7 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
     """What every service of this project says it needs."""
     from . import project
     from .protection import secrets as backup_secrets
+    from .replica import inventory as hetzner
     from .settings import settings_of
     from .traffic import tokens
 
@@ -40,6 +41,8 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
         found[backup_secrets.ADMIN] = backup_secrets.admin_specs(settings.backup)
     if settings.edge == "cloudflare":
         found[tokens.FILE] = tokens.SPECS
+    if "hetzner" in project.group_data(["replica"]):
+        found[hetzner.SECRETS] = hetzner.SPECS
     return found
 
 

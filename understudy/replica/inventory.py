@@ -15,6 +15,7 @@ from ..errors import BadInput, UnderstudyError
 from ..hetzner import ENDPOINT, Access, Hetzner
 from ..secrets import Store
 from ..settings import HostSettings
+from ..spec import SecretSpec
 from . import labels as labelling
 from . import login, rotation
 from .identity import known_hosts_line, mark
@@ -24,6 +25,7 @@ from .wish import Wish, wish_of
 
 TOKEN, ADDRESS = "HCLOUD_TOKEN", "HCLOUD_ENDPOINT"
 SECRETS = "hetzner"
+SPECS = {TOKEN: SecretSpec(optional=True, why="an API token of the project, Read & Write")}
 PINS = Path(".understudy") / "known_hosts"
 QUICK = {"read": 8.0, "patience": 10.0}
 USUAL_KEYS = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")

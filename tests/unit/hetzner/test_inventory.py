@@ -17,6 +17,7 @@ from understudy.replica import costs, identity, listing, rotation, up
 from understudy.replica.inventory import Cloud as CloudOf
 from understudy.replica.inventory import cloud_of, hetzner
 from understudy.replica.price import storage_lines
+from understudy.secrets import Store, init
 
 from .conftest import Cloud
 from .test_up import made, request
@@ -77,6 +78,14 @@ def test_no_token_means_the_primary_alone(
     found = hetzner()
     assert found.hosts() == [] and not found.complete
     assert capsys.readouterr().err == ""
+
+
+def test_the_token_may_lie_in_sops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HCLOUD_TOKEN")
+    monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(home / "age.txt"))
+    init(home / "secrets")
+    Store(home / "secrets").add("hetzner", {"HCLOUD_TOKEN": "lab-owner"})
+    assert hetzner().token == "lab-owner" and hetzner().complete
 
 
 def test_an_api_that_is_down_is_said_and_the_primary_stays(
