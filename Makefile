@@ -4,7 +4,7 @@ PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-failing measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ repo-prune: bootstrap ## Forget what no rule keeps, with your key
 
 measure-restores: bootstrap ## Restore everything 20 times while it is written (ARGS="rounds"); takes half an hour
 	@$(PYTHON_TOOLS)/python tests/measure/restore_loop.py $(ARGS)
+
+measure-failing: bootstrap ## A service that fails for 100 days beside one that does not (ARGS="days")
+	@$(PYTHON_TOOLS)/python tests/measure/failing_days.py $(ARGS)
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)
