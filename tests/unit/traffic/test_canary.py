@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from edge_world import EdgeWorld, edge_world, until
 
 from lab.cloudflare.dns import Records
 from understudy.errors import UnderstudyError
 from understudy.traffic import converge, tunnels
 from understudy.traffic.canary import Canary
+
+from .edge_world import EdgeWorld, edge_world, until
 
 
 @pytest.fixture
