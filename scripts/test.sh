@@ -18,7 +18,7 @@ lint() {
 # Side by side, a file's tests together: many wait for restic, which spends most of a second on each key.
 # All but moving traffic works without the cloud SDKs, so all but its tests run where neither can be imported.
 unit() {
-    moving="tests/unit/traffic tests/unit/hetzner tests/unit/lab/test_lab_edge.py"
+    moving="tests/unit/traffic tests/unit/hetzner"
     # shellcheck disable=SC2046,SC2086
     PYTHONPATH="$PWD/tests/without_cloud" $bin/pytest tests/unit tests/model $(printf -- ' --ignore=%s' $moving) -n 2 --dist loadfile
     # shellcheck disable=SC2086
