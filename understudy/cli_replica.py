@@ -28,13 +28,14 @@ Inventory = Annotated[str, typer.Option("--inventory", "-i", help="The pyinfra i
 Json = Annotated[bool, typer.Option("--json", help="The same facts for machines.")]
 
 
-def _cloud(verb: str, inventory: str, as_json: bool) -> tuple[Cloud, set[str]]:
+def _cloud(verb: str, inventory: str, as_json: bool, host: str = "") -> tuple[Cloud, set[str]]:
     """What the inventory says about Hetzner, and the names of all its hosts."""
     names = project.run_inventory(inventory)
     cloud = cloud_of(names, inventory)
     if not as_json:
         console.print(
-            f"[bold]replica {verb}[/bold]  inventory {inventory}, stack {cloud.stack}", highlight=False
+            f"[bold]replica {verb}[/bold]  inventory {inventory}, stack {cloud.stack}: {host or cloud.wish().name} (replica)",
+            highlight=False,
         )
     return cloud, {name for name, _ in project.hosts_of(names)}
 
@@ -142,7 +143,7 @@ def down(
     force: Annotated[bool, typer.Option("--force", help="Also when it serves, or nobody can tell.")] = False,
 ) -> None:
     """Destroy a replica: the server with its disk, its firewall and key. Only what our labels mark."""
-    cloud, _ = _cloud("down", inventory, as_json)
+    cloud, _ = _cloud("down", inventory, as_json, host)
     name, api = host or cloud.wish().name, cloud.api()
     found = downing.belongings(api, cloud.stack, name)
     downing.require_something(found, api, cloud.stack, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import BadInput, Refused
+from ..errors import BadInput, Refused, UnderstudyError
 from ..hetzner import Hetzner
 from . import labels as labelling
 from . import login, rotation
@@ -15,7 +15,7 @@ from .up import remove_server
 
 Heard = Callable[[str], None]
 ASK_SECONDS = 20.0
-SERVING = "ls /run/understudy/may 2>/dev/null || true"
+SERVING = "sh -c 'test -d /run/understudy/may || exit 0; ls /run/understudy/may'"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def require_something(found: Belongings, api: Hetzner, stack: str, name: str) ->
 
 def serving(servers: list[Server], user: str, key_file: str) -> str:
     """Why the replica must not be destroyed now, "" for no reason: it serves a group, or nobody can tell."""
+    sudo = "" if user == "root" else "sudo "
     for server in servers:
         if server.labels.get("state") != labelling.READY:
             continue  # it never finished, so it never served
@@ -66,8 +67,8 @@ def serving(servers: list[Server], user: str, key_file: str) -> str:
         try:
             key = login.trusted_key(door, rotation.marks(server.labels))
             with login.opened(door, key) as client:
-                groups = login.run(client, SERVING, ASK_SECONDS).split()
-        except (login.NotYet, login.WrongKey) as error:
+                groups = login.run(client, sudo + SERVING, ASK_SECONDS).split()
+        except UnderstudyError as error:
             return f"whether {server.name} serves anything could not be read: {error}"
         if groups:
             return f"{server.name} serves {', '.join(groups)} now: bring that back first (`understudy switchover`)"

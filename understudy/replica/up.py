@@ -204,7 +204,9 @@ def settled(api: Hetzner, asked: Request, server: Server) -> Server | None:
 
 
 def warn_about_drift(asked: Request, server: Server) -> None:
-    if server.labels.get("spec-hash") != labelling.spec_hash(asked.wish):
+    told = userdata.hash_of(asked.name, asked.user, asked.public_keys)
+    now = {"spec-hash": labelling.spec_hash(asked.wish), "user-data-hash": told}
+    if any(server.labels.get(name) != value for name, value in now.items()):
         asked.heard(
             "it was made from another description than group_data/replica.py has now; it is left as it is "
             f"(`understudy replica down {asked.name}` and up makes it anew)"

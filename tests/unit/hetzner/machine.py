@@ -73,7 +73,16 @@ class Session(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
+        """The command starts once the answer to this request is on its way: a channel closed before that is an error."""
+        transport = channel.get_transport()
+        send = transport._send_user_message
+
+        def send_and_run(message: paramiko.Message) -> None:
+            transport._send_user_message = send
+            send(message)
+            threading.Thread(target=self._run, args=(channel, command), daemon=True).start()
+
+        transport._send_user_message = send_and_run
         return True
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from understudy.errors import UnderstudyError
-from understudy.replica import identity, login, rotation
+from understudy.replica import down, identity, login, rotation
+from understudy.replica.model import Server
 
 from .machine import Machine
 
@@ -118,3 +119,41 @@ def test_a_known_hosts_file_is_what_ssh_itself_accepts(machine: Machine, tmp_pat
     login.write_pin(pins, identity.known_hosts_line("lab", identity.blob(identity.new_key("x").public)))
     done = subprocess.run(["ssh", "-F", "none", *words, *more], capture_output=True, text=True, check=False)
     assert done.returncode == 255 and "verification failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "groups", "sentence"),
+    [
+        ("ready", ["critical"], "serves critical now: bring that back first"),
+        ("ready", [], ""),
+        ("ready", None, ""),
+        ("fresh", ["critical"], ""),
+    ],
+)
+def test_a_replica_that_serves_is_not_destroyed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, groups: list[str] | None, sentence: str
+) -> None:
+    may = machine.folder / "may"
+    for group in groups or []:
+        may.mkdir(exist_ok=True)
+        (may / group).touch()
+    if groups == []:
+        may.mkdir()
+    monkeypatch.setattr(down, "SERVING", down.SERVING.replace("/run/understudy/may", str(may)))
+    monkeypatch.setattr(down, "Door", lambda *_, **__: machine.door)
+    labels = {"state": state, rotation.CURRENT: mark_of(machine.first.public)}
+    server = Server(1, "replica", "running", labels, "127.0.0.1", "cx23", "fsn1", 0.0)
+    found = down.serving([server], "root", "")
+    assert (sentence in found) if sentence else found == ""
+
+
+def test_a_replica_that_cannot_be_asked_is_not_destroyed_either(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(down, "Door", lambda *_, **__: machine.door)
+    labels = {"state": "ready", rotation.CURRENT: mark_of(identity.new_key("x").public)}
+    server = Server(1, "replica", "running", labels, "127.0.0.1", "cx23", "fsn1", 0.0)
+    assert "could not be read" in down.serving([server], "root", "")
+    monkeypatch.setattr(down, "SERVING", "ls /nothing/at/all")
+    labels[rotation.CURRENT] = mark_of(machine.first.public)
+    assert "could not be read" in down.serving([server], "root", "")
