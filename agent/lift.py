@@ -13,6 +13,7 @@ from typing import Any
 from . import lock, may, scratch
 from .backup import LOCK
 from .data import owed
+from .data import plan as plans
 from .disk import Disk
 from .errors import AgentError
 from .putback import journal
@@ -39,7 +40,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
 def _pay(root: Root, still_open: set[str]) -> tuple[list[str], list[str]]:
     """(services started, sentences of those that could not be)."""
     lifted, failed = [], []
-    for debt in list(owed.debts(root)):
+    for debt in _due(root):
         if may.waits(root, debt["service"]):
             continue
         if debt["service"] in still_open:
@@ -51,3 +52,12 @@ def _pay(root: Root, still_open: set[str]) -> tuple[list[str], list[str]]:
         except AgentError as error:
             failed.append(error.sentence)
     return lifted, failed
+
+
+def _due(root: Root) -> list[dict[str, Any]]:
+    """Also on a host whose backups were switched off meanwhile: then every debt stands."""
+    try:
+        plan = plans.load(root)
+    except AgentError:
+        return list(owed.debts(root))
+    return owed.due(Disk(root), plan)

@@ -36,6 +36,8 @@ from .say import say
 
 __all__ = ["run"]
 
+Chosen = tuple[list[choice.Batch], dict[str, AgentError]]
+
 
 def run(
     request: dict[str, Any], root: Root, checkpoint: Callable[[str], None] | None = None
@@ -48,8 +50,11 @@ def run(
     disk = Disk(root, checkpoint)
     before: dict[str, tuple[str, str]] = {}
     refused: list[dict[str, Any]] = []
+    chosen: Chosen | None = None
     if asked.in_place and not asked.dry_run:
-        # Takes the same lock, so it comes first; it is the way back.
+        # Before the fresh snapshot, which would be the newest: it is the way back, not what is asked for.
+        chosen = choice.batches(root, plan, asked)
+        # Takes the same lock, so it comes first.
         before, refused = _backed_up(root, [service.name for service in services], asked)
     what = f"restore {', '.join(asked.services) or 'all services'}"
     with backup.stoppable(), lock.exclusive(root, backup.LOCK, what, asked.lock_wait, say):
@@ -61,7 +66,7 @@ def run(
             scratch.ready(root, asked.to)
         if onto_host:
             old.sweep(disk, plan)
-        rows = [*refused, *_all(disk, plan, asked, before, {row["service"] for row in refused})]
+        rows = [*refused, *_all(disk, plan, asked, before, {row["service"] for row in refused}, chosen)]
     reply: dict[str, Any] = {"services": rows, "resumed": resumed}
     failed = [row for row in rows if not row["ok"]]
     return {**reply, "error": failed[0]["error"], "kind": failed[0]["kind"]} if failed else reply
@@ -109,9 +114,14 @@ def _backed_up(
 
 
 def _all(
-    disk: Disk, plan: Plan, asked: Asked, before: dict[str, tuple[str, str]], done: set[str]
+    disk: Disk,
+    plan: Plan,
+    asked: Asked,
+    before: dict[str, tuple[str, str]],
+    done: set[str],
+    chosen: Chosen | None,
 ) -> list[dict[str, Any]]:
-    found, without = choice.batches(disk.root, plan, asked)
+    found, without = chosen or choice.batches(disk.root, plan, asked)
     rows = []
     for name, error in without.items():
         # A snapshot asked for by its id, and no service: those that are in it are meant.

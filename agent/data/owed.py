@@ -18,10 +18,10 @@ from ..errors import AgentError
 from ..root import STATE, Root
 from ..say import say
 from . import engine
-from .plan import Hook, Service
+from .plan import Hook, Plan, Service
 from .state import seen
 
-__all__ = ["FOLDER", "clear", "debts", "pay", "record", "run_hooks", "stop", "to_stop"]
+__all__ = ["FOLDER", "clear", "debts", "due", "pay", "record", "run_hooks", "stop", "to_stop"]
 
 FOLDER = f"{STATE}/stopped"
 _STOP = 300.0
@@ -88,6 +88,18 @@ def debts(root: Root) -> Iterator[dict[str, Any]]:
             yield owed
         else:
             say(f"{FOLDER}/{name} is damaged: look whether {name.removesuffix('.json')} runs, then remove it")
+
+
+def due(disk: Disk, plan: Plan) -> list[dict[str, Any]]:
+    """The debts to services of the plan. One to a service that was retired meanwhile is settled: nobody wants it started."""
+    found = []
+    for debt in list(debts(disk.root)):
+        if debt["service"] in plan.services:
+            found.append(debt)
+        else:
+            say(f"{debt['service']} is no longer in this host's plan: nothing is owed to it")
+            clear(disk, debt["service"])
+    return found
 
 
 def pay(disk: Disk, owed: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ class Tick:
 
     def _pay_debts(self) -> None:
         """What an earlier run, killed before it could, still owes."""
-        for debt in list(owed.debts(self.root)):
+        for debt in owed.due(self.disk, self.plan):
             try:
                 owed.pay(self.disk, debt)
             except AgentError as error:

@@ -5,6 +5,7 @@ Docker is a small program of the test that keeps the state of two containers in 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tick_world import Host, box, mounts_below, prepared, sqlite_file
 from understudy.agent import backup, lift
 from understudy.agent.data import owed
 from understudy.agent.data.quiesce import night
+from understudy.agent.disk import Disk
 from understudy.agent.errors import AgentError
 
 __all__ = ["box", "prepared"]
@@ -91,6 +93,17 @@ RUNS = {"app": "running", "db": "running", "idle": "exited"}
 
 def hook(*run: str) -> dict[str, Any]:
     return {"service": "app", "run": list(run), "user": "33", "timeout": 20}
+
+
+def test_a_debt_to_a_service_that_was_retired_meanwhile_is_settled(box: Host, engine: Path) -> None:
+    """A tick was cut short, and the service retired before the next: nobody wants it started, and no tick fails for it."""
+    assert "error" not in box.tick()
+    retired = dataclasses.replace(box.plan.services["a"], name="retired")
+    for settle in (box.tick, lambda: lift.run({}, box.root)):
+        owed.record(Disk(box.root), retired, ["app"], hooks=True)
+        assert "error" not in settle()
+        assert list(owed.debts(box.root)) == []
+    assert not any(call.startswith("exec") for call in told(engine))
 
 
 def test_after_dump_runs_whatever_happened_between(box: Host, engine: Path) -> None:
