@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent.owner.decide import Verdict, View, decide
-from agent.owner.record import Ownership
 from tests.model.explore import explore
 from tests.model.world import Faults, Rules, World, begin, good, steps
+from understudy.agent.owner.decide import Verdict, View, decide
+from understudy.agent.owner.record import Ownership
 from understudy.switchover import machine
 from understudy.switchover.machine import Journey, Outcome, Step
 

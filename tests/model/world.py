@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agent.owner.decide import Verdict, View, decide
-from agent.owner.record import Ownership
 from tests.model.explore import Broken, Event
+from understudy.agent.owner.decide import Verdict, View, decide
+from understudy.agent.owner.record import Ownership
 from understudy.switchover import machine
 from understudy.switchover.machine import Journey, Outcome
 

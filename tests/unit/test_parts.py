@@ -86,3 +86,10 @@ def test_timers_stop_before_their_files_go() -> None:
         gone("/etc/understudy/backup.json"),
     ]
     assert leaving_units(changes) == ["understudy-drill.timer"]
+
+
+def test_a_host_without_tunnel_and_dns_is_not_behind_the_edge() -> None:
+    from understudy.traffic.edge import find_edge
+
+    data = {"domain": VARIABLES["DOMAIN"], "parts": ["backup"], "secrets_dir": "/nowhere"}
+    assert find_edge([("box", data)]) is None

@@ -86,7 +86,7 @@ def find_edge(hosts: Hosts) -> Edge | None:
 
 def _behind(hosts: Hosts) -> list[HostSettings]:
     found = [settings_of(name, data) for name, data in hosts]
-    return [settings for settings in found if settings.edge == "cloudflare"]
+    return [one for one in found if one.edge == "cloudflare" and (one.parts.tunnel or one.parts.dns)]
 
 
 def world_of(behind: Iterable[HostSettings]) -> World:
