@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-__all__ = ["Finished", "run", "started", "stream"]
+__all__ = ["Finished", "end_running", "run", "started", "stream"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRACE = 5.0
 _started: list[str] = []
+_RUNNING: set[subprocess.Popen[str]] = set()
 
 
 @dataclass
@@ -108,12 +109,22 @@ def run(
         process = _start(argv, cwd, False, env, feed, into)
     except OSError as error:
         return Finished(127, err=f"{argv[0]}: {error.strerror}")
+    _RUNNING.add(process)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _kill(process)
         return Finished(124, err=f"{argv[0]} took longer than {timeout:g} s and was stopped")
+    finally:
+        _RUNNING.discard(process)
     return Finished(process.returncode, out or "", err or "")
+
+
+def end_running() -> None:
+    """Ask every program that ``run`` waits for, in any thread, to end."""
+    for process in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def stream(

@@ -10,7 +10,7 @@ from ..root import STATE, Root
 from . import stage
 from .plan import Service
 
-__all__ = ["RESERVE", "mounted", "room", "sources"]
+__all__ = ["RESERVE", "fits", "mounted", "room", "sources"]
 
 RESERVE = 64 << 20
 
@@ -61,8 +61,17 @@ def _readable(root: Root, service: Service, source: str) -> None:
 
 def room(root: Root, service: str, last: int) -> None:
     """Raise AgentError kind "space" unless twice the last dumps fit beside what is kept. ``last`` in bytes."""
-    disk = os.statvfs(root.at(STATE))
-    free, need = disk.f_bavail * disk.f_frsize, 2 * last + RESERVE
+    free, need = _free(root), 2 * last + RESERVE
     if free < need:
         sizes = f"{free / 1e6:.0f} MB free, {need / 1e6:.0f} MB needed"
         raise AgentError(f"{service}: no room for its dumps in {STATE}: {sizes}", "space")
+
+
+def fits(root: Root, last: int) -> bool:
+    """Whether twice ``last`` bytes of dumps have room at once."""
+    return _free(root) >= 2 * last + RESERVE
+
+
+def _free(root: Root) -> int:
+    disk = os.statvfs(root.at(STATE))
+    return disk.f_bavail * disk.f_frsize

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from .. import coverage
 from ..disk import Disk
 from ..errors import AgentError
 from ..repo import commands, repository
 from ..repo.restic import Repo
 from ..root import RUN, STATE, Root
 from ..say import say
-from . import clock, engine, guards, ledger, manifest, owed, ping, preflight, stage, tree
+from . import clock, engine, guards, ledger, manifest, owed, preflight, stage, tree
 from . import plan as plans
 from . import state as states
+from .beside import Later, each
 from .jobs import Ask, Job, Row, jobs_of
 from .namespace import private_mounts
 from .plan import Plan
@@ -34,6 +36,7 @@ __all__ = ["Tick"]
 _DUMP_TIMEOUT = 3600
 _QUIESCE_TIMEOUT = 900
 _COVERAGE_EVERY = 3600.0
+_SIDE_BY_SIDE = 4
 
 
 class Tick:
@@ -63,6 +66,7 @@ class Tick:
         self.state = states.load(self.root)
         self._pay_debts()
         self.stores = Stores(self.root, self.plan, self.state)
+        self._ask_early()
         with repository.attached(
             self.root, self.plan, sorted({n for j in self.jobs for n in j.repositories})
         ) as missing:
@@ -92,6 +96,14 @@ class Tick:
             except AgentError as error:
                 self.troubles.append(error.sentence)
 
+    def _ask_early(self) -> None:
+        """Questions to Docker that need no repository: their answers come while that is opened."""
+        self.sources = {
+            job.name: Later(partial(preflight.sources, self.root, job.service)) for job in self.jobs
+        }
+        projects = sorted({job.service.project for job in self.jobs if job.service.project})
+        self.images = Later(partial(engine.images_of, projects))
+
     def _services(self) -> None:
         from ..putback import journal
 
@@ -103,7 +115,7 @@ class Tick:
         for job in self.jobs:
             if self._open_anywhere(job):
                 with self._failing(job):
-                    job.sources = preflight.sources(self.root, job.service)
+                    job.sources = self.sources[job.name].value()
         now = time.localtime(clock.now(self.root))
         tonight = night(str(self.plan.settings.get("quiesce_window") or ""), now)
         waiting = []
@@ -113,11 +125,24 @@ class Tick:
                 self._quiesced(job, tonight or time.strftime("%Y-%m-%d", now))
             else:
                 waiting.append(job)
-        for job in waiting:
-            with self._failing(job), self._touched(job, []):
-                self._dump(job)
+        self._dump_all(waiting)
         for group in dict.fromkeys(job.service.group for job in waiting):
             self._capture(group, [job for job in waiting if job.service.group == group])
+
+    def _dump_all(self, jobs: list[Job]) -> None:
+        """Side by side; after that, one after the other, those that have to be touched for it: what is owed to them
+
+        is paid by this thread, which a signal reaches. Where there is no room for all at once none waits for another's.
+        """
+        last = sum(self.state.dumps.get(job.name, 0) for job in jobs)
+        most = min(_SIDE_BY_SIDE, max(2, os.cpu_count() or 1)) if preflight.fits(self.root, last) else 1
+        each([partial(self._dump_one, job) for job in jobs if not _hooked(job)], most)
+        for job in filter(_hooked, jobs):
+            self._dump_one(job)
+
+    def _dump_one(self, job: Job) -> None:
+        with self._failing(job), self._touched(job, []):
+            self._dump(job)
 
     def _open_anywhere(self, job: Job) -> bool:
         """Without a repository to go to, a service is not touched."""
@@ -233,7 +258,7 @@ class Tick:
         job.tree = tree.survey(base, stage.excluded(service), caches, since)
         if job.tree.unreadable:
             raise AgentError(f"{job.name}: {job.tree.unreadable[0]} cannot be read", "source")
-        images = engine.image_facts(service.project) if service.project else {}
+        images = self.images.value()[service.project] if service.project else {}
         facts = {dump.name: dump.facts() for dump in job.dumps}
         built = manifest.build(
             self.root,
@@ -343,8 +368,8 @@ class Tick:
                     )
                     job.rows.append(self._noted(row))
         rows = [row for job in self.jobs for row in job.rows]
-        for row in rows:
-            ledger.add(self.root, "backup", **{k: v for k, v in row.__dict__.items() if k != "shrank" or v})
+        facts = [{k: v for k, v in row.__dict__.items() if k != "shrank" or v} for row in rows]
+        ledger.add_all(self.root, "backup", facts)
         self._look_around()
         self.state.save(self.disk)
         return self._reply(rows)
@@ -353,6 +378,8 @@ class Tick:
         """At most hourly: is there data that nobody keeps. Its failure never fails a backup."""
         now = clock.now(self.root)
         if abs(now - self.state.coverage) >= _COVERAGE_EVERY:
+            from .. import coverage
+
             try:
                 coverage.look(self.root, self.plan)
                 self.state.coverage = now
@@ -391,10 +418,16 @@ class Tick:
         )
         if not name:
             return None
+        from . import ping  # what speaks HTTP takes a while to load
+
         complaint = ping.send(self.root, name)
         if complaint:
             self.warnings.append(complaint)
         return complaint is None
+
+
+def _hooked(job: Job) -> bool:
+    return bool(job.service.hooks.get("before_dump") or job.service.hooks.get("after_dump"))
 
 
 def _raw(root: Root) -> dict[str, Any]:

@@ -15,6 +15,7 @@ swap, undo and discard_old do nothing.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -22,7 +23,6 @@ from typing import Any, Protocol
 from ..data.plan import Database
 from ..errors import AgentError
 from ..root import Root
-from . import mariadb, postgres, redis, sqlite
 from .common import Dump, Loaded, Place
 from .server import Server
 
@@ -58,8 +58,9 @@ class _Kind(Protocol):
 
 
 Facts = dict[str, Any]
-# Kinds that live in a server which must run while they are loaded.
-SERVERS: dict[str, _Kind] = {"postgres": postgres, "mariadb": mariadb}
+# Kinds that live in a server which must run while they are loaded. Their modules, as the other kinds', are loaded
+# when one is met: most hosts have few kinds, and a tick comes every few minutes.
+SERVERS = ("postgres", "mariadb")
 
 
 def in_database_server(kind: str) -> bool:
@@ -81,8 +82,12 @@ def dump(
     if database.kind == "sqlite":
         if source is None:
             raise place.failed("the plan names no folder for it")
+        from . import sqlite
+
         return sqlite.dump(place, source, timeout)
     if database.kind == "redis":
+        from . import redis
+
         return redis.dump(place, timeout)
     return _server(database).dump(place, timeout)
 
@@ -115,8 +120,12 @@ def load(
     owner. Servers: not used. Raises AgentError (kind "mismatch" when the content is not what was backed up).
     """
     if facts["kind"] == "sqlite":
+        from . import sqlite
+
         return sqlite.load(root, database, facts, file, staging, timeout)
     if facts["kind"] == "redis":
+        from . import redis
+
         return redis.load(root, database, facts, file, staging, timeout)
     return _server(database).load(root, database, facts, file, timeout)
 
@@ -162,14 +171,15 @@ def listed(kind: str, project: str, container: str, user: str = "", timeout: flo
     """
     database = Database(container, kind, project=project, container=container, user=user)
     if kind == "redis":
+        from . import redis
+
         return redis.listed(database, timeout)
     return _server(database).listed(database, timeout)
 
 
 def _server(database: Database) -> _Kind:
-    try:
-        return SERVERS[database.kind]
-    except KeyError:
-        raise AgentError(
-            f"{database.name}: a database of kind {database.kind!r} is not known", "bad-request"
-        ) from None
+    if database.kind not in SERVERS:
+        raise AgentError(f"{database.name}: a database of kind {database.kind!r} is not known", "bad-request")
+    module: Any = importlib.import_module(f".{database.kind}", __package__)
+    found: _Kind = module
+    return found

@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from typing import IO
 
 from ..data import credentials
-from ..data.plan import Plan, Repository
+from ..data.plan import Disk, Plan, Repository
 from ..errors import AgentError, because
 from ..root import RUN, Root
-from . import bridge, disks, restic
+from . import restic
 from .restic import Repo
 
 __all__ = ["CACHE_DIR", "Repo", "address", "attached", "environment", "get", "open", "options", "paired"]
 
 CACHE_DIR = "/var/cache/understudy/restic"
 FILES = f"{RUN}/repositories"
+MEMO = f"{RUN}/restic-version"
 _PURPOSES = ("password", "aws", "rest", "ssh_key", "known_hosts", "environment", "cacert")
 _SSH = ("StrictHostKeyChecking=yes", "BatchMode=yes", "ServerAliveInterval=60", "ServerAliveCountMax=4")
 
@@ -48,7 +49,7 @@ def open(root: Root, plan: Plan, name: str, group: str) -> Repo:
     Raises AgentError: unknown name, credential missing, disk missing or wrong, restic missing or too old.
     """
     wanted = get(plan, name)
-    label = disks.ready(root, wanted.disk, name)[0] if wanted.disk else ""
+    label = _ready(root, wanted.disk, name)[0] if wanted.disk else ""
     files = {purpose: credentials.path(root, named) for purpose, named in wanted.credentials.items()}
     unknown = sorted(set(files) - set(_PURPOSES))
     if unknown:
@@ -64,7 +65,7 @@ def open(root: Root, plan: Plan, name: str, group: str) -> Repo:
     return Repo(
         name,
         group,
-        restic.program(str(plan.settings.get("restic") or "")),
+        restic.program(str(plan.settings.get("restic") or ""), memo=root.at(MEMO)),
         tuple(options(wanted, files)),
         environment(root, place, files) | more,
         wanted.of(group),
@@ -87,14 +88,27 @@ def attached(root: Root, plan: Plan, names: list[str]) -> Iterator[dict[str, Age
         for name in names:
             disk = get(plan, name).disk
             try:
-                if disk and disks.ready(root, disk, name)[1]:
+                if disk and _ready(root, disk, name)[1]:
                     ours.append(disk.mount)
             except AgentError as error:
                 missing[name] = error
         yield missing
     finally:
         for mount in ours:
-            disks.eject(root, mount)
+            _eject(root, mount)
+
+
+# Most ticks meet no disk and no copy, and what handles those takes a while to load.
+def _ready(root: Root, disk: Disk, name: str) -> tuple[str, bool]:
+    from . import disks
+
+    return disks.ready(root, disk, name)
+
+
+def _eject(root: Root, point: str) -> None:
+    from . import disks
+
+    disks.eject(root, point)
 
 
 def paired(target: Repo, source: Repo) -> tuple[Repo, Repo]:
@@ -105,6 +119,8 @@ def paired(target: Repo, source: Repo) -> tuple[Repo, Repo]:
     own = ("RESTIC_REPOSITORY_FILE", "RESTIC_PASSWORD_FILE")
     login = "AWS_SHARED_CREDENTIALS_FILE"
     if login in source.env and not _same_file(source.env[login], target.env.get(login)):
+        from . import bridge
+
         source = bridge.over_rclone(source)
     env = {k: v for k, v in source.env.items() if k not in own}
     for name, value in env.items():

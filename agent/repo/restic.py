@@ -90,18 +90,41 @@ class ResticError(AgentError):
         self.result = result
 
 
-def program(named: str = "", own: str = OWN) -> str:
-    """The restic to use: the plan's, else our own pinned one, else the one on PATH. Raises AgentError when too old."""
+def program(named: str = "", own: str = OWN, memo: str = "") -> str:
+    """The restic to use: the plan's, else our own pinned one, else the one on PATH. Raises AgentError when too old.
+
+    ``memo`` is a file (real path) that remembers the version of a program until the program changes.
+    """
     found = named or (own if os.access(own, os.X_OK) else "") or shutil.which("restic") or ""
     if not found:
         raise AgentError(
             "restic is not installed on this host: converge it with the backup part on", "no-restic"
         )
-    version = _version(found)
+    version = _remembered(found, memo) if memo else _version(found)
     if version < OLDEST:
         said = ".".join(map(str, version)) or "no version"
         raise AgentError(f"{found} is restic {said}; at least {OLDEST[0]}.{OLDEST[1]} is needed", "no-restic")
     return found
+
+
+def _remembered(found: str, memo: str) -> tuple[int, ...]:
+    try:
+        info = os.stat(found)
+    except OSError:
+        return _version(found)
+    now = f"{found} {info.st_ino} {info.st_size} {info.st_mtime_ns} "
+    with contextlib.suppress(OSError, ValueError), open(memo, encoding="utf-8") as stream:
+        said = stream.read()
+        if said.startswith(now):
+            return tuple(int(word) for word in said.removeprefix(now).split("."))
+    version = _version(found)
+    temp = f"{memo}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temp, flags, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(now + ".".join(map(str, version)))
+        os.replace(temp, memo)
+    return version
 
 
 @functools.lru_cache(maxsize=8)

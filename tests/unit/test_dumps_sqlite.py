@@ -417,7 +417,7 @@ def test_a_truncated_text_is_refused(root: Root) -> None:
     (one,) = dumped(root, base(text=True))
     lines = kept(root, "shop.sql").read_bytes().splitlines(keepends=True)
     kept(root, "shop.sql").write_bytes(b"".join(lines[:-2]))
-    cut = one.facts() | {"sha256": kinds.sqlite.sha256_of(str(kept(root, "shop.sql")))}
+    cut = one.facts() | {"sha256": sqlite.sha256_of(str(kept(root, "shop.sql")))}
     with pytest.raises(AgentError, match="truncated") as error:
         kinds.load(root, base(text=True), cut, f"{TARGET}/shop.sql", "/srv/new")
     assert error.value.kind == "mismatch" and os.listdir(root.at("/srv/new")) == []
