@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 AGENT = ["/usr/bin/python3", "-IB", "/usr/lib/understudy/agent.pyz"]
@@ -37,8 +38,7 @@ ONLINE = (
 
 
 def run(argv: list[str], **more: Any) -> str:
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-    return done.stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, **more).stdout
 
 
 def timed(work: Any) -> tuple[float, float, Any]:
@@ -68,18 +68,27 @@ def dumps() -> None:
 
 def upload(parent: str) -> str:
     hint = ["--parent", parent] if parent else []
-    words = ["--json", "--no-scan", "--host", "bare", "--tag", "bare", *hint, "--exclude", f"{DATA}/db.sqlite3*"]
+    words = [
+        "--json",
+        "--no-scan",
+        "--host",
+        "bare",
+        "--tag",
+        "bare",
+        *hint,
+        "--exclude",
+        f"{DATA}/db.sqlite3*",
+    ]
     return restic("backup", *words, FOLDER, APP, DATA)
 
 
 def bare() -> dict[str, Any]:
     os.makedirs(FOLDER, exist_ok=True)
-    note = f"{FOLDER}.parent"
-    parent = open(note).read() if os.path.exists(note) else ""
+    note = Path(f"{FOLDER}.parent")
+    parent = note.read_text() if note.exists() else ""
     wall_dumps, spent_dumps, _ = timed(dumps)
     wall, spent, out = timed(lambda: upload(parent))
-    with open(note, "w") as stream:
-        stream.write(json.loads(out.splitlines()[-1])["snapshot_id"])
+    note.write_text(json.loads(out.splitlines()[-1])["snapshot_id"])
     return {"dumps": wall_dumps, "restic": wall, "cpu": round(spent_dumps + spent, 3)}
 
 

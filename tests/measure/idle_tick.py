@@ -35,7 +35,9 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--rounds", type=int, default=11)
     asked.add_argument("--snapshots", type=int, default=350)
-    asked.add_argument("--ready", action="store_true", help="the host is converged and its repositories are made")
+    asked.add_argument(
+        "--ready", action="store_true", help="the host is converged and its repositories are made"
+    )
     words = asked.parse_args()
     tools.put_on_path()
     if not words.ready:

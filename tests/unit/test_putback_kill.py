@@ -186,15 +186,17 @@ def recovering(world: World) -> Job:
 
 def in_state(start: World, tmp_path: Path, wanted: str) -> World:
     """A host whose restore was killed as late as possible in a state."""
-    found, point = None, 0
-    while killed_at(point, restoring(world := copied(start, tmp_path / "s"))):
-        place = world.at(f"{STATE}/restore/app.json")
-        if place.exists() and json.loads(place.read_text())["state"] == wanted:
-            found = point
-        point += 1
-    assert found is not None, wanted
+    watched, states = copied(start, tmp_path / "s"), []
+
+    def look(done: str) -> None:
+        place = watched.at(f"{STATE}/restore/app.json")
+        states.append(json.loads(place.read_text())["state"] if place.exists() else "")
+
+    restoring(watched)(look)
+    found = max(point for point, state in enumerate(states) if state == wanted)
     world = copied(start, tmp_path / "torn")
     assert killed_at(found, restoring(world))
+    assert json.loads(world.at(f"{STATE}/restore/app.json").read_text())["state"] == wanted
     return world
 
 
