@@ -39,8 +39,11 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
-    """The verb."""
-    return look(root, plans.load(root))
+    """The verb; it also says which declared repositories are missing ("unmade", agent/unmade.py)."""
+    from . import unmade
+
+    plan = plans.load(root)
+    return {**look(root, plan), "unmade": unmade.look(root, plan)}
 
 
 def look(root: Root, plan: Plan) -> dict[str, Any]:

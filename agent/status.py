@@ -28,6 +28,7 @@ from .root import Root
 __all__ = ["run"]
 
 _PROOFS = ("restore", "drill")
+_READ_EVERY = 15 * 86400  # seconds; it is read back weekly
 _LOCKS = ("data", "apply", "verify", "copies")
 
 
@@ -39,17 +40,25 @@ class _Past:
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}
         self.ticks: dict[str, dict[str, Any]] = {}
         self.verified: dict[tuple[str, str], dict[str, Any]] = {}
+        self.read: dict[tuple[str, str], float] = {}
+        self.first: dict[tuple[str, str], float] = {}
         for record in ledger.records(root):
             kind, service = record["kind"], str(record.get("service"))
             # A restore that a later run cleaned up after proves nothing, whatever it ended as.
             if kind in _PROOFS and record.get("ok") and not record.get("resumed"):
                 self.proven.setdefault(service, record)
             elif kind == "backup":
-                self.stored.setdefault((str(record.get("key", record.get("repository"))), service), record)
+                key = str(record.get("key", record.get("repository")))
+                self.stored.setdefault((key, service), record)
+                if record.get("ok"):
+                    self.first[key, str(record.get("group"))] = record["at"]
             elif kind == "tick":
                 self.ticks.setdefault(str(record.get("tier")), record)
             elif kind == "verify":
-                self.verified.setdefault((str(record.get("key")), str(record.get("group"))), record)
+                pair = str(record.get("key")), str(record.get("group"))
+                self.verified.setdefault(pair, record)
+                if record.get("ok"):
+                    self.read.setdefault(pair, record["at"])
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
@@ -62,6 +71,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     owned = owner_report(root, plan, now)
     late = [sentence for service in services if (sentence := service["overdue"])]
     late += [group["stale"] for group in owned["groups"].values() if group["stale"]] if owned else []
+    late += _unread(plan, past, now)
     return {
         "host": plan.host,
         "at": round(now, 3),
@@ -165,6 +175,19 @@ def _overdue(
         return None
     since = f"{stale['age'] / 3600:.1f} h ago" if stale["age"] is not None else "never"
     return f"{service.name}: {stale['key']} got it {since}; {objective / 3600:.1f} h are promised"
+
+
+def _unread(plan: Plan, past: _Past, now: float) -> Iterator[str]:
+    """Repositories that were found damaged, or were not read back for too long. Disks in a drawer cannot be."""
+    for (key, group), first in past.first.items():
+        known = plan.repositories.get(key.partition("@")[0])
+        last = past.verified.get((key, group)) or {}
+        since = past.read.get((key, group))
+        if known and last.get("packs"):
+            yield f"{last['error']}"
+        elif known and not known.disk and now - (since or first) > _READ_EVERY:
+            ago = f"for {(now - since) / 86400:.0f} days" if since else "ever"
+            yield f"{key}/{group} was not read back {ago}: `systemctl status understudy-verify` on the host says why"
 
 
 def _proof(record: dict[str, Any], now: float) -> dict[str, Any]:

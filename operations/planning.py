@@ -36,7 +36,8 @@ def report(session: Session) -> None:
     session.note(problems=problems, refused=refused, unmanaged=preflight.unmanaged(session.desired, survey))
     faults = [str(fault) for fault in session.desired.catalog.warnings]
     session.note(warnings=[*_idle(session), *notes, *faults], drift=compare.drift(session.desired, survey))
-    session.note(uncovered=protecting.uncovered(session))
+    uncovered, unmade = protecting.coverage(session)
+    session.note(uncovered=uncovered, unmade=unmade)
     session.write_report()
 
 

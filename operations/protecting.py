@@ -15,6 +15,7 @@ from pyinfra.api import operation
 
 from .. import hostside
 from ..baseline import AGENT
+from ..desired import Desired
 from ..errors import UnderstudyError
 from ..protection.files import PLAN
 from ..protection.secrets import FOLDER
@@ -49,21 +50,30 @@ def installed(session: Session) -> bool:
     return all(live.get(path, {}).get("kind") == "file" for path in (AGENT, PLAN))
 
 
-def uncovered(session: Session) -> list[str]:
-    """A sentence for all data that lives on the host and is in no backup; [] on a host that has no plan yet.
+def coverage(session: Session) -> tuple[list[str], list[str]]:
+    """(a sentence for all data on the host that is in no backup, one for each repository that does not exist yet).
 
-    Raises UnderstudyError when the host could not look: that is not "nothing uncovered".
+    A host without a plan of ours has made no repository, and what it holds is not judged. Raises UnderstudyError when
+    the host could not look: that is not "nothing uncovered".
     """
     if not installed(session):
-        return []
+        return [], not_asked(session.desired)
     _, answer = session.send(
         f"/usr/bin/python3 -IB {AGENT} coverage -", f"{session.host.name}: coverage", 300, _stdin=stdin({})
     )
     try:
-        found = hostside.parse(answer.stdout_lines)["uncovered"]
+        found = hostside.parse(answer.stdout_lines)
     except hostside.HostsideError as error:
         raise UnderstudyError(f"{session.host.name}: {error}") from error
-    return [str(item["sentence"]) for item in found]
+    uncovered, unmade = (found.get(key) or [] for key in ("uncovered", "unmade"))
+    return [str(item["sentence"]) for item in uncovered], [str(item["sentence"]) for item in unmade]
+
+
+def not_asked(desired: Desired) -> list[str]:
+    """The sentence about the repositories of a host that has no agent yet to ask."""
+    names = ", ".join(desired.settings.backup.repositories) if PLAN in desired.tree.entries else ""
+    made = f"this host has made no repository yet ({names}): after the converge `understudy repo init` makes what is missing"
+    return [made] if names else []
 
 
 def call(session: Session, verb: str, request: dict[str, Any], timeout: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from . import (
     cli_live,
     cli_replica,
     cli_repo,
+    cli_schedule,
     cli_status,
     cli_switchover,
     firstline,
@@ -63,7 +64,9 @@ def plan(
     limit: Limit = "",
     as_json: Json = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 4 when changes are pending.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Data in no backup counts as an error.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Data in no backup, or no repository for it, is an error.")
+    ] = False,
 ) -> None:
     """What a converge would change; reads only."""
     _announce("plan", inventory, as_json, limit)
@@ -80,7 +83,7 @@ def plan(
         raise typer.Exit(3)
     if any(report.get("problems") for report in result.reports):
         raise typer.Exit(1)
-    if strict and any(report.get("uncovered") for report in result.reports):
+    if strict and any(report.get("uncovered") or report.get("unmade") for report in result.reports):
         raise typer.Exit(1)
     if exit_code and any(report.get("count") for report in result.reports):
         raise typer.Exit(4)
@@ -163,7 +166,10 @@ app.command()(cli_switchover.failover)
 app.command()(cli_repo.snapshots)
 app.command()(cli_repo.mount)
 app.add_typer(cli_host.app, name="host", help="One host: footprint, leave.")
-app.add_typer(cli_repo.app, name="repo", help="Repositories: init, check, prune, unhide, copy, tamper.")
+cli_repo.app.command("schedule")(cli_schedule.schedule)
+app.add_typer(
+    cli_repo.app, name="repo", help="Repositories: init, check, prune, unhide, copy, tamper, schedule."
+)
 
 
 def _confirm(service: str) -> None:

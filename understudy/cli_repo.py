@@ -138,22 +138,23 @@ def check(
     cli_data.announce("repo check", inventory, limit, as_json)
 
     def work(one: owned.Owned, repository: AdminRepository) -> dict[str, Any]:
-        worries = [*stale(one, repository), *prune.health(repository)]
+        worries = judged(one, repository)
         return {"worries": worries, "ok": not worries, "error": "; ".join(worries) or None}
 
     told(each(chosen(inventory, limit, repo, group), work), as_json, lambda row: "fresh, no stale lock")
 
 
-def stale(one: owned.Owned, repository: AdminRepository) -> list[str]:
-    """A sentence for each service of the group whose newest backup is too old. Raises ResticError."""
+def judged(one: owned.Owned, repository: AdminRepository) -> list[str]:
+    """What is wrong by the repository's own account: backups too old, stale locks, overdue upkeep. Raises ResticError."""
+    settings = one.settings.backup.repositories[repository.name]
     objectives = one.objectives().get(repository.group, {})
-    copied = one.settings.backup.repositories[repository.name].copy_from
-    if copied:  # filled once a day
+    if settings.copy_from:  # filled once a day
         objectives = {name: max(seconds, 2.0 * 86400) for name, seconds in objectives.items()}
     with opened(repository) as session:
-        snapshots = listing.listed(session).snapshots
-    shrink = one.settings.backup.shrink_percent
-    return freshness.overdue(freshness.judge(snapshots, objectives, clock.now(), shrink_limit=shrink))
+        found, there = listing.listed(session), prune.locks(session)
+    now, shrink = clock.now(), one.settings.backup.shrink_percent
+    late = freshness.overdue(freshness.judge(found.snapshots, objectives, now, shrink_limit=shrink))
+    return [*late, *prune.worries(found, there, now, tamper=settings.tamper_tested)]
 
 
 @app.command("prune")
@@ -269,7 +270,7 @@ def tamper_command(
     rows = []
     for one in owned.hosts(inventory, limit):
         for name, settings in one.settings.backup.repositories.items():
-            if repo not in ("", name) or settings.tamper == "none" or settings.scheme not in ("s3", "rest"):
+            if repo not in ("", name) or not settings.tamper_tested:
                 continue
             host, owner = one.keys
             theirs = admin.with_keys(name, settings, tamper.GROUP, host, admin=False)
@@ -278,6 +279,8 @@ def tamper_command(
             keys = {**host, **owner, password: host.get(password, "")}
             ours = admin.with_keys(name, settings, tamper.GROUP, keys, admin=True)
             rows += each([(one, ours)], partial(_attacked, theirs, settings.scheme))
+            if rows[-1]["ok"]:
+                rows[-1] |= noted(one, name)
     if not rows:
         raise Refused(
             "no repository is declared tamper: versions (s3) or append-only (rest): nothing was tried"
@@ -289,6 +292,21 @@ def tamper_command(
             f"withstood: {row.get('refused')} attempts refused, {row.get('compared')} files equal after"
         ),
     )
+
+
+def noted(one: owned.Owned, name: str) -> dict[str, Any]:
+    """Write the day of a passed test into the repositories of that store, where any machine finds it."""
+    try:
+        for repository in one.repositories(name):
+            with opened(repository) as session:
+                listing.mark(session, listing.TAMPERED)
+    except ResticError as error:
+        return {
+            "ok": False,
+            "error": f"withstood, but the day could not be written down: {error}",
+            "exit_code": 1,
+        }
+    return {}
 
 
 def _attacked(

@@ -54,7 +54,7 @@ def _judged(one: owned.Owned) -> list[dict[str, Any]]:
     for repository in one.repositories():
         row: dict[str, Any] = {"repository": repository.name, "group": repository.group, "error": None}
         try:
-            row["worries"] = cli_repo.stale(one, repository)
+            row["worries"] = cli_repo.judged(one, repository)
         except UnderstudyError as error:
             row |= {"worries": [], "error": str(error)}
         rows.append(row)

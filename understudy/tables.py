@@ -32,6 +32,7 @@ def show_plan(console: Console, reports: Iterable[Report]) -> None:
             ("refused", "refused", "red"),
             ("drift", "drift", "yellow"),
             ("warning", "warnings", "yellow"),
+            ("no repository", "unmade", "yellow"),
             ("in no backup", "uncovered", "yellow"),
             ("not described", "unmanaged", "dim"),
         ):

@@ -183,3 +183,30 @@ def test_each_tick_looks_around_at_most_hourly(box: Host) -> None:
     box.write("/var/lib/understudy/clock-offset", "3700")
     box.tick()
     assert status.run({}, box.root)["coverage_at"] > first
+
+
+def test_a_declared_repository_that_was_never_made_is_named_and_one_we_made_is_not_asked(box: Host) -> None:
+    box.repositories["far"] = repository("/store/far")
+    box.at("/store/far").mkdir()
+    box.write_plan()
+    [missing] = coverage.run({}, box.root)["unmade"]
+    assert (missing["repository"], missing["group"]) == ("far", "rest")
+    assert "does not exist yet" in missing["sentence"] and "understudy repo init" in missing["sentence"]
+    assert "error" not in box.prepare()
+    box.at("/store").rename(box.at("/store-unplugged"))
+    assert coverage.run({}, box.root)["unmade"] == [], "known from the ledger: no store is asked"
+
+
+def test_a_repository_that_is_never_read_back_or_is_damaged_is_overdue(box: Host) -> None:
+    ledger.add(box.root, "backup", key="near", group="rest", service="a")
+    box.write("/var/lib/understudy/clock-offset", str(16 * 86400))
+    box.write_plan()
+
+    def said() -> list[str]:
+        return [line for line in status.run({}, box.root)["overdue"] if "backed up" not in line]
+
+    assert said()[0].startswith("near/rest was not read back ever")
+    ledger.add(box.root, "verify", key="near", group="rest", packs=[])
+    assert said() == []
+    ledger.add(box.root, "verify", key="near", group="rest", ok=False, packs=["p"], error="near is damaged")
+    assert said() == ["near is damaged"]

@@ -74,6 +74,11 @@ class RepositorySettings(_Model):
         return "local" if self.url.startswith("/") else self.url.split(":", 1)[0]
 
     @property
+    def tamper_tested(self) -> bool:
+        """Whether `repo tamper` is for this store: it promises something, and is one that can be attacked from here."""
+        return self.tamper != "none" and self.scheme in ("s3", "rest")
+
+    @property
     def written_by_ticks(self) -> list[TierName]:
         """The tiers whose ticks write here."""
         if self.copy_from:

@@ -10,33 +10,51 @@ from ..agent.repo import snapshots as tags
 from ..errors import Refused
 from .restic import Session
 
-__all__ = ["CREATED", "PRUNED", "Listing", "adopt", "listed", "must_be_ours", "ours", "read"]
+__all__ = [
+    "CREATED",
+    "PRUNED",
+    "TAMPERED",
+    "Listing",
+    "adopt",
+    "listed",
+    "must_be_ours",
+    "older_tests",
+    "ours",
+    "read",
+]
 
 CREATED = "understudy-created"
 PRUNED = "understudy-prune"
+TAMPERED = "understudy-tamper"  # the day the store last withstood the tamper test
 _HOST = "understudy-admin"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """``snapshots``: ours, in order. ``strangers``: ids of all others. ``created`` and ``pruned``: id to seconds."""
+    """``snapshots``: ours, in order. ``strangers``: ids of all others. ``created``, ``pruned`` and ``tampered``: id to seconds."""
 
     snapshots: tuple[tags.Snapshot, ...]
     strangers: tuple[str, ...]
     created: Mapping[str, float]
     pruned: Mapping[str, float]
+    tampered: Mapping[str, float]
 
     @property
     def last_prune(self) -> float | None:
         """When the last prune ended well, in seconds since the epoch."""
         return max(self.pruned.values(), default=None)
 
+    @property
+    def last_tamper(self) -> float | None:
+        """When the tamper test was last passed, in seconds since the epoch."""
+        return max(self.tampered.values(), default=None)
+
 
 def read(raw: Sequence[dict[str, Any]]) -> Listing:
     """The listing from restic's JSON."""
     found: list[tags.Snapshot] = []
     strangers: list[str] = []
-    marks: dict[str, dict[str, float]] = {CREATED: {}, PRUNED: {}}
+    marks: dict[str, dict[str, float]] = {CREATED: {}, PRUNED: {}, TAMPERED: {}}
     for one in raw:
         snapshot = tags.parse(one)
         mark = next((tag for tag in one.get("tags") or () if tag in marks), None)
@@ -46,7 +64,9 @@ def read(raw: Sequence[dict[str, Any]]) -> Listing:
             marks[mark][one["id"]] = _seconds(one)
         else:
             strangers.append(one["id"])
-    return Listing(tuple(tags.untorn(found)), tuple(strangers), marks[CREATED], marks[PRUNED])
+    return Listing(
+        tuple(tags.untorn(found)), tuple(strangers), marks[CREATED], marks[PRUNED], marks[TAMPERED]
+    )
 
 
 def _seconds(one: dict[str, Any]) -> float:
@@ -63,6 +83,11 @@ def listed(session: Session, timeout: float = 600) -> Listing:
 def ours(listing: Listing) -> bool:
     """Whether Understudy made this repository: it carries the mark, or holds snapshots and all of them are ours."""
     return bool(listing.created) or (bool(listing.snapshots) and not listing.strangers)
+
+
+def older_tests(found: Listing) -> list[str]:
+    """Marks of tamper tests that a newer one makes superfluous."""
+    return sorted(found.tampered, key=lambda id: found.tampered[id])[:-1]
 
 
 def must_be_ours(listing: Listing, label: str) -> None:

@@ -23,6 +23,7 @@ from .restic import AdminRepository, ResticError, Session, opened
 __all__ = ["Limits", "Lock", "forget", "health", "locks", "prune", "tidy", "unlock", "worries"]
 
 OVERDUE = 8 * 86400.0
+TAMPER_OVERDUE = 40 * 86400.0
 DEAD = 30 * 60.0  # restic renews a living lock every five minutes and gives it up after this
 _BATCH = 200
 _MOST_LOCKS = 50
@@ -237,7 +238,7 @@ def _tidy(work: _Work, session: Session, held: int, dry_run: bool) -> None:
     slices, whole = prune(session, held, work.limits, work.say, work.on_start)
     work.record |= {"slices": slices, "complete": whole}
     listing.mark(session, listing.PRUNED, pass_fds=(held,))
-    forget(session, sorted(found.pruned), held)
+    forget(session, [*sorted(found.pruned), *listing.older_tests(found)], held)
 
 
 def _recall(repository: AdminRepository) -> retention.Seen | None:
@@ -258,8 +259,8 @@ def _memory(repository: AdminRepository) -> Any:
     return identity.state_folder() / f"{identity.key(repository.url)}.seen.json"
 
 
-def worries(found: listing.Listing, there: Sequence[Lock], now: float) -> list[str]:
-    """What is wrong with a repository's upkeep, a sentence each. Pure."""
+def worries(found: listing.Listing, there: Sequence[Lock], now: float, *, tamper: bool = False) -> list[str]:
+    """What is wrong with a repository's upkeep, a sentence each. ``tamper``: its store is one the test is for. Pure."""
     told = []
     for lock in there:
         if now - lock.time > DEAD:
@@ -273,6 +274,10 @@ def worries(found: listing.Listing, there: Sequence[Lock], now: float) -> list[s
     elif now - (last if last is not None else first) > OVERDUE:
         since = f"since {(now - last) / 86400:.0f} days" if last is not None else "ever"
         told.append(f"no prune ended well {since}: run `understudy repo prune`")
+    tested = found.last_tamper if found.last_tamper is not None else first
+    if tamper and now - tested > TAMPER_OVERDUE:
+        since = f"since {(now - tested) / 86400:.0f} days" if found.last_tamper is not None else "ever"
+        told.append(f"the tamper test was not passed {since}: run `understudy repo tamper`")
     if not listing.ours(found):
         told.append(
             f"Understudy did not make this repository ({len(found.strangers)} snapshots of others): it is not pruned"
