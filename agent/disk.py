@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -40,8 +41,10 @@ class Disk:
         else:
             os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
         if not os.path.isdir(real):
-            os.mkdir(real, 0o700)
-            self.checkpoint(f"mkdir {path}")
+            # Services are dumped side by side: another thread may make a shared parent at this moment.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(real, 0o700)
+                self.checkpoint(f"mkdir {path}")
         if stat.S_IMODE(os.lstat(real).st_mode) & 0o077:
             os.chmod(real, 0o700)
 

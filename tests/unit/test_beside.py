@@ -7,11 +7,14 @@ import signal
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from understudy.agent import backup, process
 from understudy.agent.data.beside import Later, each
+from understudy.agent.disk import Disk
+from understudy.agent.root import STATE, Root
 
 
 def test_all_of_it_is_done_and_never_more_than_the_limit_at_once() -> None:
@@ -69,3 +72,11 @@ def test_a_value_asked_for_later_is_there_or_its_error_is() -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             failed.value()
+
+
+def test_a_private_folder_may_be_made_from_several_threads_at_once(tmp_path: Path) -> None:
+    disk = Disk(Root(str(tmp_path)))
+    for number in range(60):
+        folder = f"{STATE}/{number}/shared"
+        each([partial(disk.private_dir, f"{folder}/{name}") for name in "abcd"], 4)
+        assert sorted(os.listdir(disk.root.at(folder))) == list("abcd")
