@@ -2,7 +2,8 @@
 
 Request: {"group", "epoch": of the batch that is to come, "nonce", "base": HOST:EPOCH:SEQ, "seconds": 900 that the grant
 holds, "until": 0 or when it ends by this host's CLOCK_BOOTTIME, "previous": false (the older slot), "rollback": false
-(data goes back in time: those hooks run too), "allow_version": false, "lock_wait": 60, "services": [] (all of the group)}.
+(data goes back in time: those hooks run too), "allow_version": false, "torn": false (a single slot that a refresh left
+half way), "lock_wait": 60, "services": [] (all of the group)}.
 Reply: {"group", "epoch", "slot", "services": [{"service", "ok", "error", "kind", "snapshot", "name", "time", "rows",
 "old", "notes", "hooks_failed", "phases", "seconds"}], "left": seconds of the grant, "failed", "seconds"}; "error" when a
 service does not serve: repeat it, or ``demote``. Killed anywhere it goes on when called again; after a reboot the grant

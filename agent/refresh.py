@@ -36,6 +36,7 @@ __all__ = ["LOCK", "run"]
 
 LOCK = "refresh"
 _TIMEOUT = 6 * 3600.0
+_VERIFY_EVERY = 7 * 86400.0
 
 
 def run(request: dict[str, Any], root: Root, checkpoint: Any = None) -> dict[str, Any]:
@@ -83,19 +84,23 @@ class _Refresh:
             asked = (str(self.request.get(key) or "") for key in ("repository", "snapshot"))
             chosen = choose.choose(self.root, self.plan, self.group, *asked)
         published = slots.current(self.root, self.group)
-        verify = bool(self.request.get("verify"))
+        verify = bool(self.request.get("verify")) or (published is not None and self._unread(published))
         if published and not verify and not any(choose.stale(published, batch) for batch in chosen.batches):
             return self._idle(published, chosen)
         self._refuse_older(published, chosen)
-        slot = slots.idle(self.root, self.group)
+        one_only = self.owned.groups[self.group].slots == 1
+        slot = published if published and one_only else slots.idle(self.root, self.group)
+        always = verify or (bool(slot.services) and self._unread(slot))
         filled: dict[str, Any] = {}
         for batch in chosen.batches:
-            if not verify and slot.state == "whole" and not choose.stale(slot, batch):
+            if not always and slot.state == "whole" and not choose.stale(slot, batch):
                 self._date(slot, batch)
                 continue
             self._refuse_shrunk_whole(published, batch)
             with self.phases.timed("fill"):
-                filled |= fill.fill(self.disk, self.plan, self.owned, slot, batch, published, self.timeout)
+                filled |= fill.fill(
+                    self.disk, self.plan, self.owned, slot, batch, published, self.timeout, always
+                )
         for batch in chosen.batches:
             for service in batch.services:
                 slot.services[service.name].tree = batch.snapshot.tree
@@ -105,6 +110,8 @@ class _Refresh:
             pulled, absent = images.pull(slot)
         self._refuse_shrunk(published, slot)
         slot.state, slot.at = "whole", round(clock.now(self.root), 3)
+        if always or not slot.verified:
+            slot.verified = slot.at
         with self.phases.timed("publish"):
             self._publish(slot)
         return {
@@ -113,6 +120,10 @@ class _Refresh:
             "pulled": pulled,
             "images_missing": absent,
         }
+
+    def _unread(self, slot: Slot) -> bool:
+        """Whether it is time for a pass that reads every file again: size and time can lie."""
+        return bool(slot.verified) and abs(clock.now(self.root) - slot.verified) > _VERIFY_EVERY
 
     def _idle(self, slot: Slot, chosen: choose.Chosen) -> dict[str, Any]:
         """The snapshots' content is what is published: only their dates are new."""

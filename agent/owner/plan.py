@@ -43,7 +43,7 @@ class Managed:
 class Group:
     """``first`` owns the group until a record says otherwise; ``hosts`` may own it. ``offline`` is serve or stay-down.
 
-    ``refresh`` is the time between refreshes of its replica, in seconds.
+    ``refresh`` is the time between refreshes of its replica, in seconds; ``slots``: 1 where two would be too big.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Group:
     hosts: tuple[str, ...]
     offline: str = "serve"
     refresh: int = 900
+    slots: int = 2
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,18 @@ def work_of(group: str, snapshot: str) -> str:
     return f"{FOLDER}/work/{group}-{snapshot[:8]}"
 
 
-def argv(snapshot: str, target: str, leave_out: Sequence[str], in_place: bool = False) -> list[str]:
-    """Restore everything but these paths of the snapshot. ``in_place``: by difference, onto what is there.
+def argv(
+    snapshot: str, target: str, leave_out: Sequence[str], in_place: bool = False, always: bool = False
+) -> list[str]:
+    """Restore everything but these paths of the snapshot. ``in_place``: by difference, onto what is there; ``always``:
+
+    by reading it, not by size and time.
 
     ``--delete`` spares what an exclude names.
     """
     words = ["restore", snapshot, "--json", "--no-lock", "--target", target]
-    words += ["--overwrite", "if-changed", "--delete"] if in_place else ["--sparse"]
+    how = "always" if always else "if-changed"
+    words += ["--overwrite", how, "--delete"] if in_place else ["--sparse"]
     for pattern in leave_out:
         words += ["--exclude", pattern]
     return words
@@ -114,6 +119,7 @@ def run(
     timeout: float,
     in_place: bool = False,
     compare: bool = True,
+    always: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Wrong]]:
     """Restore; then compare with the list ``WORK.list``. ``others``: services of the snapshot that are not wanted.
 
@@ -123,7 +129,7 @@ def run(
     names = [found.service.name for found in layouts]
     leave_out = [f"/{name}" for name in others] + [path for found in layouts for path in found.skipped]
     spared = [pattern for found in layouts for pattern in found.spared]
-    asked = argv(snapshot, real, [*map(patterns.escaped, leave_out), *spared], in_place)
+    asked = argv(snapshot, real, [*map(patterns.escaped, leave_out), *spared], in_place, always)
     try:
         with namespace.private_mounts(), _threads_ended():
             for found in layouts:

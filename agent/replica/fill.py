@@ -31,6 +31,7 @@ from .slots import Held, Slot, folder, laid_out, save
 __all__ = ["Filled", "fill", "forget_loaded", "loaded"]
 
 _CREATE = 900.0
+_RESERVE = 64 << 20
 
 
 class Filled(dict[str, Any]):
@@ -45,6 +46,7 @@ def fill(
     batch: choice.Batch,
     before: Slot | None,
     timeout: float,
+    always: bool = False,
 ) -> dict[str, Filled]:
     """Bring one batch into the slot. Raises AgentError; the slot then stays ``filling`` and nothing is published."""
     root = disk.root
@@ -61,7 +63,8 @@ def fill(
         layouts[service.name] = laid_out(root, plan, service, slot.services[service.name], slot.name)
         _ready_folders(disk, layouts[service.name])
         disk.checkpoint(f"slot folders {service.name}")
-    _restore(disk, slot, batch, layouts, work, timeout)
+    _room(root, slot, batch, layouts)
+    _restore(disk, slot, batch, layouts, work, timeout, always)
     disk.checkpoint("slot restored")
     return {
         s.name: _service(disk, plan, owned, slot, s, layouts[s.name], work, timeout) for s in batch.services
@@ -77,6 +80,7 @@ def _begin(disk: Disk, slot: Slot, batch: choice.Batch, before: Slot | None) -> 
         slot.services[service.name] = Held(
             snapshot.id, batch.repo.name, snapshot.host, snapshot.epoch, snapshot.seq, snapshot.time, "",
             types=types, databases=known.databases if known and not known.taken else {},
+            bytes=_held_bytes(slot, service.name),
         )  # fmt: skip
     save(disk, slot)
     disk.checkpoint("slot filling")
@@ -112,8 +116,35 @@ def _ready_folders(disk: Disk, found: Layout) -> None:
         os.makedirs(disk.root.at(place), mode=0o700, exist_ok=True)
 
 
+def _room(root: Root, slot: Slot, batch: choice.Batch, layouts: dict[str, Layout]) -> None:
+    """What the slot lacks fits. Raises AgentError kind "space" before a byte is fetched."""
+    there = sum(_held_bytes(slot, service.name) for service in batch.services)
+    need = max(0, batch.snapshot.bytes - there) + _RESERVE
+    places = [os.path.dirname(target.new) for found in layouts.values() for target in found.targets]
+    for place in places:
+        disk = os.statvfs(root.at(place))
+        free = disk.f_bavail * disk.f_frsize
+        if free < need:
+            raise AgentError(
+                f"{slot.group}: {free / 1e9:.1f} GB free on the disk of {place} and {need / 1e9:.1f} GB needed for another "
+                f"slot: make room, or set ownership.groups.{slot.group}.slots to 1; what is published stays",
+                "space",
+            )
+
+
+def _held_bytes(slot: Slot, name: str) -> int:
+    known = slot.services.get(name)
+    return known.bytes if known and not known.taken else 0
+
+
 def _restore(
-    disk: Disk, slot: Slot, batch: choice.Batch, layouts: dict[str, Layout], work: str, timeout: float
+    disk: Disk,
+    slot: Slot,
+    batch: choice.Batch,
+    layouts: dict[str, Layout],
+    work: str,
+    timeout: float,
+    always: bool,
 ) -> None:
     """One restic run. What the snapshot does not hold goes, but other batches and the databases placed in files."""
     names = [service.name for service in batch.services]
@@ -129,7 +160,7 @@ def _restore(
     )
     fetch.run(
         disk, batch.repo, batch.snapshot.id, list(layouts.values()), sorted(others), work, timeout,
-        in_place=True, compare=False,
+        in_place=True, compare=False, always=always,
     )  # fmt: skip
 
 

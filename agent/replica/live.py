@@ -78,7 +78,14 @@ class Promotion:
     def _chosen(self) -> Slot:
         published = slots.current(self.root, self.group)
         slot = slots.idle(self.root, self.group) if self.request.get("previous") else published
-        if slot is None or slot.state != "whole":
+        torn = slot is not None and slot.state != "whole" and bool(self.request.get("torn")) and slot.torn
+        if slot is None or (slot.state != "whole" and not torn):
+            if slot is not None and slot.torn and slot.services:
+                raise AgentError(
+                    f"the only slot of {self.group} is in the middle of a refresh; torn are {', '.join(slot.torn)}: finish "
+                    "the refresh, or take it as it is with torn; nothing was changed",
+                    "torn",
+                )
             which = "older slot" if self.request.get("previous") else "replica"
             raise AgentError(
                 f"there is no whole {which} of {self.group} on this host: refresh it; nothing was changed",

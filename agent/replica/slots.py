@@ -3,9 +3,8 @@
 A slot's folder holds what no mount does (manifests, dumps, configuration); the mounts' content lies beside the live
 folders, on their file systems, in ``.understudy-restore-slot-a`` and ``-b``. ``a.json`` and ``b.json`` say what is in it.
 
-    filling   restic may be at work: not promotable
+    filling   restic may be at work: not promotable; where a group has one slot only, with what is torn named
     whole     restored, loaded, checked: promotable
-    dirty     of one slot only, filled in place: promotable with what is torn named
 """
 
 from __future__ import annotations
@@ -78,7 +77,8 @@ class Held:
 class Slot:
     """``services`` maps names to what the slot holds of them; ``at``: when it was published or last found up to date.
 
-    ``sums``: services of one snapshot, by comma, to the files and bytes that restic counted in it.
+    ``sums``: services of one snapshot, by comma, to the files and bytes that restic counted in it. ``verified``: when all
+    of it was last read, not only looked at by size and time.
     """
 
     group: str
@@ -87,6 +87,12 @@ class Slot:
     at: float = 0.0
     services: dict[str, Held] = field(default_factory=dict)
     sums: dict[str, list[int]] = field(default_factory=dict)
+    verified: float = 0.0
+
+    @property
+    def torn(self) -> list[str]:
+        """Services that a refresh was at work on when it ended."""
+        return sorted(name for name, held in self.services.items() if not held.tree)
 
     @property
     def age(self) -> float | None:

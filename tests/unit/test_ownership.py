@@ -90,12 +90,14 @@ def test_the_agents_plan_names_owners_policies_and_ports(wanted: Callable[..., D
         "hosts": ["box", "spare"],
         "offline": "serve",
         "refresh": 3600,
+        "slots": 2,
     }
     assert plan["groups"]["critical"] == {
         "first": "box",
         "hosts": ["box", "spare"],
         "offline": "stay-down",
         "refresh": 300,
+        "slots": 2,
     }
     service = paired.catalog.services["notes"]
     assert plan["services"]["notes"]["restart"] == {"app": "unless-stopped"} and list(service.containers) == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,38 @@ def test_a_host_that_came_back_takes_the_new_owners_snapshots_and_not_its_own_la
     two.backup("app")
     assert one.refresh()["snapshots"]["app"]["name"] == "two:2:1"
     assert rows(one.at("/srv/app/data/app.db")) == 60
+
+
+def test_a_group_of_one_slot_is_refreshed_in_place_and_not_promotable_meanwhile(
+    hosts: tuple[Host, Host],
+) -> None:
+    one, two = hosts
+    owner = two.at("/etc/understudy/owner.json")
+    plan = json.loads(owner.read_text())
+    plan["groups"][GROUP]["slots"] = 1
+    owner.write_text(json.dumps(plan))
+    two.refresh()
+    fill(one, 48)
+    one.backup("app")
+    assert killed_at("slot restored", lambda checkpoint: two.refresh(checkpoint))
+    with pytest.raises(AgentError, match="torn are app"):
+        two.promote()
+    assert two.refresh()["slot"] == "a"
+    assert "error" not in two.promote() and rows(two.at("/srv/app/data/app.db")) == 48
+
+
+def test_a_file_that_rotted_in_a_slot_is_found_by_the_pass_that_reads(hosts: tuple[Host, Host]) -> None:
+    one, two = hosts
+    one.backup("app")
+    two.refresh()
+    one.backup("app")
+    place = two.at("/srv/app/.understudy-restore-slot-a/app.data/notes/7")
+    before, info = place.read_bytes(), place.stat()
+    place.write_bytes(b"X" * len(before))
+    os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert two.refresh()["idle"]  # size and time are the same
+    two.write("/var/lib/understudy/clock-offset", str(8 * 86400))
+    again = two.refresh()
+    assert not again["idle"]
+    third = two.refresh(verify=True)
+    assert third["slot"] == "a" and place.read_bytes() == before

@@ -14,6 +14,7 @@ from ..protection.plan import ports
 from ..service import Service
 from ..settings import HostSettings
 from ..tree import Entry, directory
+from .policy import GroupSettings
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
@@ -118,6 +119,7 @@ def _group(settings: HostSettings, group: str) -> dict[str, Any]:
         "hosts": names,
         "offline": policy.offline_of(group),
         "refresh": policy.refresh(group),
+        "slots": policy.groups.get(group, GroupSettings()).slots,
     }
 
 

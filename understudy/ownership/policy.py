@@ -27,10 +27,14 @@ class Peer(_Model):
 
 
 class GroupSettings(_Model):
-    """One move group. ``refresh``: seconds between refreshes of its replica; ``offline`` as in ``Ownership``."""
+    """One move group. ``refresh``: seconds between refreshes of its replica; ``offline`` as in ``Ownership``.
+
+    ``slots``: 1 for a group too big for two copies beside the live data: refreshed in place, not promotable meanwhile.
+    """
 
     refresh: int | None = Field(default=None, ge=5 * MINUTE)
     offline: Offline | None = None
+    slots: Literal[1, 2] = 2
 
 
 class Ownership(_Model):
