@@ -113,7 +113,8 @@ def _leave(disk: Disk, name: str, heard: Heard, data: dict[str, Any]) -> None:
         )
     if not may.allowed(disk.root, name):
         state.set_grant(
-            disk.root, state.Grant(name, answer.epoch, answer.nonce, answer.base, state.boottime() + _NO_END)
+            disk.root,
+            state.Grant(name, answer.epoch, answer.nonce, answer.base, state.boottime() + _NO_END, True),
         )
 
 
@@ -181,7 +182,7 @@ def _view(root: Root, plan: Plan, held: Held, off: bool) -> View:
         wait=plan.boot_wait,
         offline=group.offline,
         grant=grant.epoch if grant else 0,
-        nonce=grant.nonce if grant else "",
+        nonce=grant.nonce if grant and grant.ready else "",
         off=off,
     )
 

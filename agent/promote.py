@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from . import backup, lock, may, process
@@ -61,6 +62,7 @@ def run(request: dict[str, Any], root: Root, checkpoint: Any = None) -> dict[str
         held = state.load(root, group)
         held.promoted = grant.nonce
         state.save(disk, held)
+        state.set_grant(root, replace(grant, ready=True))
         failed = _rest(root, owned, group)
     seconds = round(time.monotonic() - began, 3)
     ledger.add(

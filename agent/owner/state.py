@@ -79,13 +79,17 @@ class Held:
 
 @dataclass(frozen=True)
 class Grant:
-    """Leave to run a group behind the fence before any record names this host; ``until`` by CLOCK_BOOTTIME."""
+    """Leave to run a group behind the fence before any record names this host; ``until`` by CLOCK_BOOTTIME.
+
+    ``ready``: all of the group's data is in its place, so that the record may lift the fence.
+    """
 
     group: str
     epoch: int
     nonce: str
     base: str
     until: float
+    ready: bool = False
 
 
 def boottime() -> float:

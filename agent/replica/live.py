@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -49,6 +50,7 @@ class Promotion:
         self.services = choose.services(plan, group)
         self.slot = Slot(group, "a")
         self.begun: dict[str, float] = {}
+        self._writing = threading.Lock()  # services of one level are promoted side by side
 
     def check(self) -> None:
         """Refuse before anything is changed. Raises AgentError naming what is missing."""
@@ -118,6 +120,10 @@ class Promotion:
         return dict(known["begun"]) if same else {}
 
     def _note(self, service: str, since: float) -> None:
+        with self._writing:
+            self._write_note(service, since)
+
+    def _write_note(self, service: str, since: float) -> None:
         self.begun[service] = since
         record = {
             "epoch": self.grant.epoch,
@@ -219,8 +225,9 @@ class Promotion:
         journal.databases = [
             d for d in whole if known.get(f"{service.name}/{d['name']}") != d["facts"]["sha256"]
         ]
-        for one in whole:
-            fill.forget_loaded(self.disk, self.group, f"{service.name}/{one['name']}")
+        with self._writing:
+            for one in whole:
+                fill.forget_loaded(self.disk, self.group, f"{service.name}/{one['name']}")
         try:
             turn.load(self.disk, self.plan, service, journal, _TIMEOUT)
         finally:
@@ -242,5 +249,6 @@ class Promotion:
         return any(r["service"] == service.name and float(r["since"]) == since for r in kept)
 
     def _took(self, service: Service) -> None:
-        self.slot.services[service.name].taken = True
-        slots.save(self.disk, self.slot)
+        with self._writing:
+            self.slot.services[service.name].taken = True
+            slots.save(self.disk, self.slot)
