@@ -54,7 +54,7 @@ class Reach:
     def census(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the host. Raises Refused for a host key nobody vouched for, UnderstudyError with the host's own sentence."""
         text = hostside.stdin(request, "census")
-        out, err = self._run(self._plain(), text)
+        out, err = (NEEDS, "") if self._password is not None else self._run(self._plain(), text)
         if NEEDS in out:
             if self._password is None:
                 self._password = self._asked()
