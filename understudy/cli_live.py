@@ -57,6 +57,9 @@ def import_host(
     inventory: Annotated[
         str, typer.Option("--inventory", "-i", help="The pyinfra inventory file.")
     ] = "inventory/prod.py",
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Write the digest that runs now behind floating tags.")
+    ] = False,
     as_json: Json = False,
     ssh_config: SshConfig = "",
 ) -> None:
@@ -67,7 +70,7 @@ def import_host(
     reach = Reach(where, ssh_config)
     say = Console(stderr=True, highlight=False, soft_wrap=True)
     outcome = importing.Import(
-        reach, Path.cwd(), inventory, service, say=lambda line: say.print(line, markup=False)
+        reach, Path.cwd(), inventory, service, pin, say=lambda line: say.print(line, markup=False)
     ).run()
     if as_json:
         print(json.dumps(dataclasses.asdict(outcome)))

@@ -247,6 +247,7 @@ class Live(Model):
 
     image: str
     digest: str | None = None
+    id: str | None = None
     version: str | None = None
 
 

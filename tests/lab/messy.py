@@ -292,17 +292,11 @@ chown -R anna:anna /home/anna
 
 MESS = (ENGINE, USERS, STACKS, START, NATIVE)
 
-# Everything an audit could leave behind, one line a thing; what time alone changes is left out.
-LISTING = r"""
-find / -xdev \( -path /proc -o -path /sys -o -path /var/log -o -path /var/lib/docker/containers \
-    -o -path /var/lib/docker/overlay2 -o -path /var/lib/docker/volumes \) -prune \
-    -o -printf '%p %y %m %u %g %s %l %T@\n' | grep -vE '^/(run|tmp|dev|var/cache|var/tmp)?(/systemd)?  *d ' \
-    | grep -vE '^(/etc/\.pwd\.lock|/var/lib/(docker|containerd|systemd/timers|systemd/random-seed|private|lastlog)|/dev/)' | sort
-find /tmp /run/sudo /var/lib/sudo -mindepth 1 -printf '%p %y %s\n' 2>/dev/null | grep -v '/systemd-private' | sort
-systemctl list-unit-files --no-legend --no-pager --type=service,timer,socket | sort
-docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.Image}} {{.State}} {{.CreatedAt}}' | sort
-docker image ls -a --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}' | sort
-docker volume ls --format '{{.Name}}' | sort
-docker network ls --no-trunc --format '{{.ID}} {{.Name}}' | sort
-dpkg-query -W | sort
-"""
+
+def compose_of(number: int) -> str:
+    """One more project of its own, for measuring how an audit grows."""
+    return (
+        f"mkdir -p /srv/more/app{number}/data && cd /srv/more/app{number} && echo {number} >data/note && "
+        "printf 'services:\\n  web:\\n    image: nginx:latest\\n    volumes: [./data:/usr/share/nginx/html]\\n' >compose.yaml && "
+        "docker compose up -d"
+    )

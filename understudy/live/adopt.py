@@ -16,7 +16,6 @@ from ..spec import Database
 from .judge import Census, part
 
 SECRET = re.compile(r"(PASS|SECRET|TOKEN|KEY|SALT|CREDENTIAL|WEBHOOK|PRIVATE|AUTH|DSN)", re.IGNORECASE)
-BUILT = "built on this host"
 
 
 class NotImportable(Exception):
@@ -56,7 +55,10 @@ def images(census: Census, containers: Iterable[Mapping[str, Any]]) -> dict[str,
         name = parse(str(container["image"])).name
         digests = [parse(d).digest for d in image.get("digests") or [] if parse(d).name == name]
         entry = {"image": str(container["image"])}
-        entry["digest"] = digests[0] if digests else str(container["image_id"])
+        if digests:
+            entry["digest"] = digests[0]
+        else:  # built or loaded on the host: no registry knows it
+            entry["id"] = str(container["image_id"])
         if image.get("version"):
             entry["version"] = str(image["version"])
         found[str(container["service"])] = entry

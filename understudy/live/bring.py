@@ -18,12 +18,12 @@ import yaml
 from .. import checks, compose, dotenv
 from ..catalog import BLOCK_FILE, Source, read_service
 from ..compose_files import Files
-from ..compose_text import interpolate
 from ..faults import CatalogError
 from ..yamlfile import YamlFile, load
 from . import adopt
 from .adopt import Adopted, NotImportable
 from .judge import Census, part
+from .pin import pin
 from .reach import Reach
 
 Taken = dict[str, dict[str, Any]]
@@ -79,8 +79,11 @@ def staging(services: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def project(reach: Reach, census: Census, name: str, folder: Path) -> Adopted:
-    """Write one Compose project into ``folder``. Raises NotImportable, CatalogError."""
+def project(reach: Reach, census: Census, name: str, folder: Path, pinned: bool = False) -> Adopted:
+    """Write one Compose project into ``folder``, floating tags with their digests if ``pinned``.
+
+    Raises NotImportable, CatalogError.
+    """
     found = (part(census, "projects") or {})[name]
     containers = adopt.containers_of(census, name)
     path = found["folder"].rstrip("/")
@@ -106,8 +109,26 @@ def project(reach: Reach, census: Census, name: str, folder: Path) -> Adopted:
         f"{one} would be made anew by `docker compose up` even today: its file was changed since it was started"
         for one in adopt.recreated(found, containers)
     ]
+    if pinned:
+        adopted.notes += pin(model, adopted.block.get("images") or {})
+    adopted.notes += _clear_secrets(model)
     _finish(census, adopted, folder, containers)
     return adopted
+
+
+def _clear_secrets(model: compose.ComposeModel) -> list[str]:
+    """The files come as they are, so what their owner wrote into them in clear would come into a repository."""
+    found = [
+        f"{variable} of {name}"
+        for name, container in model.containers.items()
+        for variable, value in container.environment.items()
+        if value and "$" not in value and checks.SECRET_NAME.search(variable)
+    ]
+    if not found:
+        return []
+    return [
+        f"secrets stand in clear in its files ({', '.join(found)}): move them to .env before you commit this folder"
+    ]
 
 
 def _model(files: LiveFiles, listed: list[str], values: Mapping[str, str]) -> compose.ComposeModel:
@@ -241,4 +262,4 @@ def unit(reach: Reach, census: Census, found: Mapping[str, Any], folder: Path) -
     return adopted
 
 
-__all__ = ["dump", "interpolate", "project", "staging", "unit"]
+__all__ = ["dump", "project", "staging", "unit"]

@@ -82,7 +82,7 @@ def _images(mine: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[str]:
         old, new = mine.get(name) or {}, live.get(name) or {}
         if old != new:
             told = [
-                f"{one.get('image', 'nothing')} {one.get('version', '')} {one.get('digest', '')[:19]}"
+                f"{one.get('image', 'nothing')} {one.get('version', '')} {(one.get('digest') or one.get('id') or '')[:19]}"
                 for one in (old, new)
             ]
             yield f"image of {name}: {told[0]} here, {told[1]} on the host"

@@ -6,6 +6,7 @@ import datetime
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ class Import:
     def _wanted(self, census: Census) -> Iterator[tuple[str, Callable[[Path], Adopted]]]:
         for name in sorted(part(census, "projects") or {}):
             if self.only in ("", name):
-                yield name, lambda folder, name=name: bring.project(self.reach, census, name, folder)  # type: ignore[misc]
+                yield name, partial(bring.project, self.reach, census, name, pinned=self.pin)
         for unit in (part(census, "units") or {}).get("system") or []:
             title = unit["name"].removesuffix(".service")
             if unit["name"].endswith(".service") and not unit["oneshot"] and self.only in ("", title):
-                yield title, lambda folder, unit=unit: bring.unit(self.reach, census, unit, folder)  # type: ignore[misc]
+                yield title, partial(bring.unit, self.reach, census, unit)
 
     def _one(self, title: str, build: Callable[[Path], Adopted], services: Path, store: Store) -> str:
         """One service: written when it is new, compared when it is not, taken over when it was asked for by name."""
