@@ -15,10 +15,10 @@ from ..hostside import HostsideError
 from ..owned import Owned
 from ..traffic import flip
 from ..traffic.edge import Edge, find_edge
-from . import through
+from . import machine, through
 from .hosts import Remote, Unreachable
 from .loss import Loss, losses, too_old
-from .machine import Journey, order
+from .machine import Journey
 from .perform import FLIP_TIMEOUT, Group
 from .refusal import Facts, reasons
 
@@ -107,12 +107,7 @@ def look(
         secrets.token_hex(4), group, source, target, epoch or known, claim,
         mode="forced" if forced else "planned", edge=scene.edge is not None,
     )  # fmt: skip
-    return start(journey), lost
-
-
-def start(journey: Journey) -> Journey:
-    """At its first step."""
-    return replace(journey, at=order(journey)[0])
+    return machine.start(journey), lost
 
 
 def _fresh(facts: Facts) -> Facts:

@@ -31,6 +31,7 @@ __all__ = [
     "next_step",
     "order",
     "resumed",
+    "start",
 ]
 
 Step = Literal[
@@ -125,7 +126,7 @@ def next_step(journey: Journey, left: float = 0.0) -> Step | None:
         return "read"
     leased = journey.mode == "planned" and not journey.flip and journey.at in order(journey)
     needed = NEEDED.get(journey.at, 0.0) if leased else 0.0
-    return "withdraw" if left < needed else journey.at
+    return "withdraw" if needed and left < needed else journey.at
 
 
 def before(journey: Journey, step: Step) -> Journey:
@@ -205,6 +206,11 @@ def _after_return(journey: Journey, word: str) -> Journey:
     return replace(journey, at="return") if word == "unknown" else replace(journey, ended="lost")
 
 
+def start(journey: Journey) -> Journey:
+    """At its first step."""
+    return replace(journey, at=order(journey)[0])
+
+
 def resumed(journey: Journey) -> Journey:
     """Where to go on after the one who drove it was killed.
 
@@ -212,7 +218,7 @@ def resumed(journey: Journey) -> Journey:
     """
     if journey.ended or journey.flip or journey.back:
         return journey
-    return replace(journey, at=order(journey)[0], base="", rounds=0)
+    return start(replace(journey, base="", rounds=0))
 
 
 def abandon(journey: Journey) -> Journey:

@@ -53,7 +53,7 @@ class Performer:
 
     def left(self) -> float:
         """Seconds of the source's lease that are certain: it began after we asked for it."""
-        return self.until - boottime()
+        return max(0.0, self.until - boottime())
 
     def perform(self, step: Step, journey: Journey) -> Outcome:
         """Do one step. Raises UnderstudyError."""
