@@ -4,7 +4,7 @@ role = "replica"
 
 # What `understudy replica up` makes at Hetzner (docs/hetzner.md). The cheapest type that has all of this is taken.
 hetzner = {
-    "name": "replica",
+    "name": "understudy",
     "architecture": "x86",
     "cores": 2,
     "memory": 4,

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import Lab
+from project import Outcome, Project
 
 from lab.hetzner.daemon import Hetzner, find_hetzner
 from lab.hetzner.faults import Fault
 from understudy.replica import identity
-
-from .conftest import Lab
-from .project import Outcome, Project
 
 INVENTORY = ("-i", "inventory/lab.py")
 
@@ -43,11 +42,11 @@ def cloud(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]
     made.hetzner.faults()
     yield made
     made.hetzner.faults()
-    made.replica("down", "--yes=replica", "--everything", "--force")
+    made.replica("down", "--yes=understudy", "--everything", "--force")
 
 
 def pins(project: Project) -> list[Path]:
-    return sorted((project.path / ".understudy" / "known_hosts").glob("replica-*"))
+    return sorted((project.path / ".understudy" / "known_hosts").glob("understudy-*"))
 
 
 def test_a_machine_with_another_host_key_is_refused_at_the_first_connection(cloud: Cloud) -> None:
@@ -56,7 +55,7 @@ def test_a_machine_with_another_host_key_is_refused_at_the_first_connection(clou
     cloud.hetzner.faults()
     assert done.code == 3 and "another SSH host key than the replica has" in done.output, done.output
     assert pins(cloud.project) == []
-    assert cloud.replica("down", "--yes=replica").code == 0
+    assert cloud.replica("down", "--yes=understudy").code == 0
     assert cloud.servers() == []
 
 
@@ -100,12 +99,12 @@ def test_a_replica_comes_up_once_and_with_a_key_of_its_own(cloud: Cloud, lab: La
 
 
 def test_the_inventory_finds_it_and_plan_says_what_it_costs(cloud: Cloud) -> None:
-    planned = cloud.project.verb("plan", "--json", "--limit", "replica", *INVENTORY)
+    planned = cloud.project.verb("plan", "--json", "--limit", "understudy", *INVENTORY)
     (report,) = planned.reports
-    assert (report["host"], report["role"]) == ("replica", "replica") and report["count"] > 100
+    assert (report["host"], report["role"]) == ("understudy", "replica") and report["count"] > 100
     assert report["cost"]["monthly_net"] == pytest.approx(5.99)
     (row,) = json.loads(cloud.replica("list", "--json").output.split("\n")[0])
-    assert (row["name"], row["state"], row["protected"]) == ("replica", "running", True)
+    assert (row["name"], row["state"], row["protected"]) == ("understudy", "running", True)
 
 
 def test_on_a_machine_without_the_pin_the_label_vouches_for_the_key(cloud: Cloud) -> None:
@@ -129,7 +128,7 @@ def test_without_hetzner_the_primary_is_still_there(cloud: Cloud) -> None:
         check=True,
     )  # type: ignore[attr-defined]
     cloud.hetzner.faults()
-    assert "'lemongrab'" in done.stdout and "'replica'" not in done.stdout
+    assert "'lemongrab'" in done.stdout and "'understudy'" not in done.stdout
     assert "Replicas at Hetzner are left out" in done.stderr
 
 
@@ -154,8 +153,8 @@ def test_hetzners_own_command_works(cloud: Cloud) -> None:
             return done.stdout
 
         assert "cx23" in hcloud("server-type", "list")
-        assert "replica" in hcloud("server", "list", "-l", "role=replica")
-        described = json.loads(hcloud("server", "describe", "replica", "-o", "json"))
+        assert "understudy" in hcloud("server", "list", "-l", "role=replica")
+        described = json.loads(hcloud("server", "describe", "understudy", "-o", "json"))
         assert described["status"] == "running" and described["protection"]["delete"] is True
         public = Path(folder) / "key.pub"
         public.write_text(identity.new_key("mine").public)
@@ -180,7 +179,7 @@ def test_hetzners_own_command_works(cloud: Cloud) -> None:
             "--name",
             "mine",
             "--type",
-            "cax11",
+            "cx23",
             "--image",
             "debian-13",
             "--location",
@@ -198,13 +197,13 @@ def test_hetzners_own_command_works(cloud: Cloud) -> None:
 def test_down_asks_for_the_name_and_removes_what_is_ours(cloud: Cloud, lab: Lab) -> None:
     assert cloud.replica("down").code == 3
     wrong = cloud.replica("down", "--yes=lemongrab")
-    assert wrong.code == 3 and len([s for s in cloud.servers() if s["name"] == "replica"]) == 1
-    done = cloud.replica("down", "--yes=replica")
+    assert wrong.code == 3 and len([s for s in cloud.servers() if s["name"] == "understudy"]) == 1
+    done = cloud.replica("down", "--yes=understudy")
     assert done.code == 0, done.output
     assert cloud.servers() == []
     left = subprocess.run(
         ["docker", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
     )
     assert f"{lab.settings.project}-hcloud-" not in left.stdout
-    again = cloud.replica("down", "--yes=replica")
-    assert again.code == 2 and "has no replica replica" in again.output
+    again = cloud.replica("down", "--yes=understudy")
+    assert again.code == 2 and "has no replica understudy" in again.output

@@ -79,7 +79,7 @@ def main() -> int:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     found = Measurement(find_hetzner(find_settings()))
     found.hetzner.faults()
-    verb("down", "--yes=replica", "--everything", "--force")
+    verb("down", "--yes=understudy", "--everything", "--force")
     seconds = bare(found)
     found.claim(*impostor(found))
     whole(found)
@@ -99,7 +99,7 @@ def bare(found: Measurement) -> float:
 
 
 def removed(found: Measurement) -> None:
-    code, said, seconds = verb("down", "--yes=replica")
+    code, said, seconds = verb("down", "--yes=understudy")
     gone = found.objects() == NONE and found.machines() == 0
     found.claim(code == 0 and gone, f"down in {seconds:.1f} s leaves {sum(found.objects().values())} objects")
     if code:
@@ -112,7 +112,7 @@ def impostor(found: Measurement) -> tuple[bool, str]:
     code, said, _ = verb("up", "--no-converge")
     found.hetzner.faults()
     last = said.strip().splitlines()[-1] if said.strip() else ""
-    verb("down", "--yes=replica", "--force")
+    verb("down", "--yes=understudy", "--force")
     return (
         code == 3 and "another SSH host key" in said,
         f"wrong host key at the first connection: exit {code}: {last}",

@@ -11,21 +11,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import BadInput
 
+GROUPS = ("all", "primary", "replica")
 NAME = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
 
 class Wish(BaseModel):
     """The server by requirement; everything has a default.
 
-    ``types``: these server types and no others, in this order; else the cheapest that has ``cores``, ``memory`` and
-    ``disk`` (GB) in ``architecture``. ``locations`` in the order of preference. ``max_monthly``: a net ceiling in EUR
-    for everything together. ``ssh_keys``: files of public keys. ``ssh_from``: who may reach port 22. ``volume``: GB of
-    an extra disk, 0 for none. ``keep_address``: the address outlives the server.
+    ``name``: of the server, and of the host in the inventory. ``types``: these server types and no others,
+    in this order; else the cheapest that has ``cores``, ``memory`` and ``disk`` (GB) in ``architecture``.
+    ``locations`` in the order of preference. ``max_monthly``: a net ceiling in EUR for everything together.
+    ``ssh_keys``: files of public keys. ``ssh_from``: who may reach port 22. ``volume``: GB of an extra
+    disk, 0 for none. ``keep_address``: the address outlives the server.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(default="replica", pattern=NAME)
+    name: str = Field(default="understudy", pattern=NAME)
     types: list[str] = []
     architecture: Literal["x86", "arm", "any"] = "x86"
     cores: int = Field(default=2, ge=1)
@@ -39,6 +41,13 @@ class Wish(BaseModel):
     volume: int = Field(default=0, ge=0, le=10240)
     keep_address: bool = False
     protect: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _no_group(cls, name: str) -> str:
+        if name in GROUPS:
+            raise ValueError(f"{name!r} is a group of the inventory: --limit {name} would mean all its hosts")
+        return name
 
     @field_validator("ssh_from")
     @classmethod

@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloud: Cloud) -> Path:
     folder = tmp_path / "home"
     (folder / "group_data").mkdir(parents=True)
     (folder / "group_data" / "all.py").write_text('stack = "home"\n')
-    (folder / "group_data" / "replica.py").write_text('hetzner = {"name": "replica", "max_monthly": 15}\n')
+    (folder / "group_data" / "replica.py").write_text('hetzner = {"name": "spare", "max_monthly": 15}\n')
     (folder / "key.pub").write_text(identity.new_key("owner").public)
     (folder / "inventory.py").write_text(
         "from understudy.replica.inventory import hetzner as _hetzner\n"
@@ -57,12 +57,12 @@ def test_a_finished_replica_is_a_host_and_an_unfinished_one_is_not(
     made(cloud.client(), request(tmp_path, hear))
     assert hetzner().hosts() == []
     key_mark = finished(cloud, tmp_path, hear)
-    pin = hetzner().pins(key_mark, "replica")
+    pin = hetzner().pins(key_mark, "spare")
     pin.parent.mkdir(parents=True)
     pin.write_text("10.9.9.100 ssh-ed25519 AAAA\n")
     ((name, data),) = hetzner({"services": ["caddy"]}).hosts()
     assert (name, data["role"], data["ssh_hostname"], data["services"]) == (
-        "replica",
+        "spare",
         "replica",
         "10.9.9.100",
         ["caddy"],
@@ -151,11 +151,9 @@ def test_the_command_line(home: Path, cloud: Cloud) -> None:
 
 def test_a_name_that_the_inventory_has_by_hand_is_refused(home: Path, cloud: Cloud) -> None:
     text = (home / "inventory.py").read_text()
-    (home / "inventory.py").write_text(
-        text + "replica.append(('replica', {'ssh_hostname': '192.168.1.20'}))\n"
-    )
+    (home / "inventory.py").write_text(text + "replica.append(('spare', {'ssh_hostname': '192.168.1.20'}))\n")
     done = CliRunner().invoke(app, ["replica", "up", "-i", "inventory.py"])
-    assert isinstance(done.exception, UnderstudyError) and "already has a host named replica" in str(
+    assert isinstance(done.exception, UnderstudyError) and "already has a host named spare" in str(
         done.exception
     )
     assert cloud.writes == []
@@ -171,8 +169,8 @@ def test_costs_of_what_is_there_and_of_what_could_be(
     )
     finished(cloud, tmp_path, hear)
     by_name, lines = costs.replica_costs(hetzner())
-    assert by_name["replica"]["monthly_net"] == pytest.approx(5.99)
-    assert lines == ["replica (cx23 in fsn1, running): 5.99 EUR a month net, 0.0096 an hour"]
+    assert by_name["spare"]["monthly_net"] == pytest.approx(5.99)
+    assert lines == ["spare (cx23 in fsn1, running): 5.99 EUR a month net, 0.0096 an hour"]
     (row,) = listing.rows(cloud.client(), "home")
     assert row["so_far_net"] == pytest.approx(0.0096) and row["age_seconds"] < 60
     cloud.faults(Fault("error", status=401, code="unauthorized"))

@@ -21,7 +21,7 @@ PUBLIC = identity.new_key("owner").public
 
 
 def request(tmp_path: Path, hear: Callable[[str], None], **wishes: object) -> up.Request:
-    wish = Wish.model_validate({"name": "replica", **wishes})
+    wish = Wish.model_validate({"name": "spare", **wishes})
     return up.Request("home", wish, [PUBLIC], "root", "", lambda mark: tmp_path / mark, hear)
 
 
@@ -44,8 +44,8 @@ def test_it_is_made_once_and_the_second_time_nothing_is_written(
     api, asked = cloud.client(), request(tmp_path, hear)
     server = made(api, asked)
     assert (server.type, server.location, server.protected) == ("cx23", "fsn1", True)
-    assert labelling.ours(server.labels, "home", "replica")
-    wall = api.wall_named("understudy-home-replica")
+    assert labelling.ours(server.labels, "home", "spare")
+    wall = api.wall_named("understudy-home-spare")
     assert wall and wall.id in server.walls and wall.rules == up.wanted_rules(asked.wish)
     cloud.api.calls.clear()
     assert made(api, asked).id == server.id
@@ -148,8 +148,8 @@ def test_an_api_that_was_restarted_meanwhile_finishes_what_it_began(
 
 def test_foreign_things_of_the_same_name_stay_untouched(cloud: Cloud, tmp_path: Path, hear: Callable) -> None:
     api, asked = cloud.client(), request(tmp_path, hear)
-    foreign = api.add_wall("understudy-home-replica", up.wanted_rules(asked.wish), {"team": "others"})
-    with pytest.raises(Refused, match="firewall named understudy-home-replica that Understudy did not make"):
+    foreign = api.add_wall("understudy-home-spare", up.wanted_rules(asked.wish), {"team": "others"})
+    with pytest.raises(Refused, match="firewall named understudy-home-spare that Understudy did not make"):
         made(api, asked)
     assert [path for _, path, _ in cloud.writes] == ["/firewalls"]  # the foreign one
     api.delete("firewalls", foreign.id)
@@ -162,7 +162,7 @@ def test_foreign_things_of_the_same_name_stay_untouched(cloud: Cloud, tmp_path: 
         made(api, asked)
     assert cloud.writes == []
     with pytest.raises(Refused, match="stays untouched"):
-        down.require_something(down.belongings(api, "home", "replica"), api, "home", "replica")
+        down.require_something(down.belongings(api, "home", "spare"), api, "home", "spare")
 
 
 def test_ceiling_stops_before_anything_is_made(cloud: Cloud, tmp_path: Path, hear: Callable) -> None:
@@ -195,6 +195,7 @@ def test_wishes_that_cannot_be_met(
         ({"ssh_from": ["home"]}, r"hetzner\.ssh_from.*a network looks like"),
         ({"volume": 5}, "less than the 10 GB"),
         ({"name": "Re plica"}, r"hetzner\.name"),
+        ({"name": "replica"}, "is a group of the inventory"),
         (["x"], "not a mapping"),
     ],
 )
@@ -218,8 +219,8 @@ def test_a_token_of_another_project_finds_nothing_and_touches_nothing(
 ) -> None:
     made(cloud.client(), request(tmp_path, hear))
     other = cloud.client("lab-stranger")
-    with pytest.raises(BadInput, match="has no replica replica at Hetzner"):
-        down.require_something(down.belongings(other, "home", "replica"), other, "home", "replica")
+    with pytest.raises(BadInput, match="has no replica spare at Hetzner"):
+        down.require_something(down.belongings(other, "home", "spare"), other, "home", "spare")
     assert everything(cloud)["servers"] == 1
 
 
@@ -255,12 +256,12 @@ def test_down_removes_ours_in_order_and_keeps_what_is_to_be_kept(
     api, asked = cloud.client(), request(tmp_path, hear, keep_address=True, volume=10)
     first = made(api, asked)
     api.add_wall("mine", up.wanted_rules(asked.wish), {})
-    stays = down.down(api, down.belongings(api, "home", "replica"), False, hear)
+    stays = down.down(api, down.belongings(api, "home", "spare"), False, hear)
     assert len(stays) == 2 and first.ip in stays[1]
     assert everything(cloud) == {"servers": 0, "firewalls": 1, "ssh_keys": 0, "volumes": 1, "primary_ips": 1}
     second = made(api, asked)
     assert second.ip == first.ip and second.volumes == first.volumes
-    down.down(api, down.belongings(api, "home", "replica"), True, hear)
+    down.down(api, down.belongings(api, "home", "spare"), True, hear)
     assert everything(cloud) == {"servers": 0, "firewalls": 1, "ssh_keys": 0, "volumes": 0, "primary_ips": 0}
 
 
@@ -269,7 +270,7 @@ def test_a_changed_firewall_is_put_right(cloud: Cloud, tmp_path: Path, hear: Cal
     made(api, request(tmp_path, hear))
     narrow = request(tmp_path, hear, ssh_from=["203.0.113.7/32", "2001:DB8::/32"])
     made(api, narrow)
-    wall = api.wall_named("understudy-home-replica")
+    wall = api.wall_named("understudy-home-spare")
     assert wall and {source for rule in wall.rules for source in rule.sources} == {
         "203.0.113.7/32",
         "2001:db8::/32",
