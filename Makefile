@@ -58,6 +58,9 @@ repo-check: bootstrap ## Freshness and upkeep, judged from the repositories alon
 repo-prune: bootstrap ## Forget what no rule keeps, with your key
 	@$(UNDERSTUDY) repo prune $(ARGS)
 
+bench: bootstrap ## No-op converge beside ansible-core on the same lab host
+	@$(PYTHON_TOOLS)/python tests/measure/converge_bench.py
+
 measure-restores: bootstrap ## Restore everything 20 times while it is written (ARGS="rounds"); takes half an hour
 	@$(PYTHON_TOOLS)/python tests/measure/restore_loop.py $(ARGS)
 

@@ -42,6 +42,12 @@ LISTING = {
     "stamps": "ls /var/lib/systemd/timers | grep understudy || true",
 }
 INSTALL = "apt-get install -y --no-install-recommends docker.io docker-cli docker-compose"
+# Nobody comes in as root here: a user with sudo and without a password.
+OPS = (
+    "useradd --create-home --shell /bin/bash ops && echo 'ops ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ops && "
+    "chmod 0440 /etc/sudoers.d/ops && install -d -m 0700 -o ops -g ops /home/ops/.ssh && "
+    "install -m 0600 -o ops -g ops /root/.ssh/authorized_keys /home/ops/.ssh/authorized_keys"
+)
 HAND_MADE = """\
 services:
   goatcounter:
@@ -55,6 +61,7 @@ from lab.inventory import hosts as _hosts
 from lab import world as _world
 _data = {"secrets_dir": ".lab/secrets", "backup": _world.backup_policy(), "parts": ["backup"], "services": ["goatcounter"]}
 _world.prepare_secrets(_data)
+_data |= {"ssh_user": "ops", "_sudo": True}
 primary = [(name, {**data, **_data}) for name, data in _hosts() if name == "standby"]
 """
 
@@ -83,6 +90,7 @@ def by_hand(lab: Any, tmp_path: Path) -> Any:
     host = lab.host("standby")
     place = "/srv/stacks/counter"
     host.run(f"export DEBIAN_FRONTEND=noninteractive; apt-get update -q && {INSTALL}", check=True)
+    host.run(OPS, check=True)
     host.run(f"mkdir -p {place}/goatcounter-data && chown 1000:1000 {place}/goatcounter-data", check=True)
     host.run(f"cat > {place}/compose.yaml <<'EOF'\n{HAND_MADE}EOF", check=True)
     host.run(f"cd {place} && docker compose up --detach", check=True)
@@ -105,7 +113,7 @@ def imported(lab: Any, by_hand: Any, tmp_path: Path) -> Project:
     return project
 
 
-def test_with_backup_alone_nothing_else_is_touched_and_leaving_ends_where_it_began(
+def test_as_a_sudo_user_with_backup_alone_nothing_else_is_touched_and_leaving_ends_where_it_began(
     by_hand: Any, imported: Project
 ) -> None:
     host, inventory = by_hand, ("-i", "inventory/own.py")
@@ -120,6 +128,9 @@ def test_with_backup_alone_nothing_else_is_touched_and_leaving_ends_where_it_beg
     backed_up = imported.verb("backup", "goatcounter", *inventory)
     assert backed_up.code == 0, backed_up.output
     assert_only_ours(differences(before, listing(host)))
+    restored = imported.verb("restore", "goatcounter", *inventory, "--to", "/srv/restored")
+    assert restored.code == 0, restored.output
+    host.run("test -d /srv/restored && rm -rf /srv/restored", check=True)
     shown = imported.verb("host", "footprint", "standby", *inventory, "--json")
     assert {item["kind"] for item in shown.reports[0]["reply"]["items"]} >= {
         "unit",
