@@ -14,7 +14,7 @@ from understudy.runner import Run
 
 INVENTORY = "inventory/lab.py"
 FLAGS = ["-y", "--limit", "lemongrab"]
-STAND_INS = "Hetzner and Cloudflare are not part of this yet; 12 applications are stand-ins with the real ones' data layout"
+STAND_INS = "the APIs of Hetzner and Cloudflare, Cloudflare's edge and 12 applications with the real ones' data layout"
 REAL = "systemd, ssh, Docker, Compose, PostgreSQL, MariaDB, SQLite, Caddy, nginx, Miniflux, WordPress, SOPS and age"
 
 
@@ -99,5 +99,5 @@ def _result(demo: Demo) -> int:
         f"[bold green]RESULT all claims held.[/bold green]  Real: {REAL}.", highlight=False, soft_wrap=True
     )
     console.print(f"Stand-ins: {STAND_INS}.", highlight=False, soft_wrap=True)
-    console.print("Next, on your own server (reads only):   understudy plan", highlight=False)
+    console.print("Next, on your own server (reads only):   understudy audit you@server", highlight=False)
     return 0

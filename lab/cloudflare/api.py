@@ -18,9 +18,10 @@ from lab.cloudflare import permissions, zones
 from lab.cloudflare.answers import AUTHENTICATION, NOT_FOUND_ROUTE, ApiError, Call, Json, envelope
 from lab.cloudflare.balancers import Balancers
 from lab.cloudflare.dns import Records
-from lab.cloudflare.faults import Fault, Faults
+from lab.cloudflare.faults import Fault
 from lab.cloudflare.state import State
 from lab.cloudflare.tunnels import Tunnels
+from lab.emulator import Faults
 
 BASE = "/client/v4"
 KEPT_CALLS = 5000
@@ -43,7 +44,7 @@ class Api:
 
     def __init__(self, state: State, tunnels: Tunnels, balancers: Balancers) -> None:
         self.state = state
-        self.faults = Faults()
+        self.faults = Faults(Fault)
         self.calls: deque[Json] = deque(maxlen=KEPT_CALLS)
         self.routes = [
             *_dns_routes(Records(state)),

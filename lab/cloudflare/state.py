@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lab.cloudflare.answers import Json, now
-from lab.storage.place import write_private
+from lab.emulator import Kept
 
 KINDS = (
     "tokens",
@@ -41,17 +37,12 @@ ALL = (
 """Permission groups of a token, under shorter names; "everywhere" in the sense of one account and its zones."""
 
 
-class State:
+class State(Kept):
     """The account. ``data`` maps each of KINDS to objects by id (tokens by their value)."""
 
     def __init__(self, file: Path, domain: str) -> None:
-        self.file = file
-        self.lock = threading.RLock()
         self.watchers: list[Callable[[list[Json], list[Json]], None]] = []
-        self.data: dict[str, Any] = json.loads(file.read_text()) if file.exists() else self._first(domain)
-        for kind in KINDS:
-            self.data.setdefault(kind, {})
-        self.save()
+        super().__init__(file, lambda: self._first(domain), KINDS)
 
     @staticmethod
     def _first(domain: str) -> dict[str, Any]:
@@ -63,22 +54,8 @@ class State:
     def account(self) -> str:
         return str(self.data["account"])
 
-    def save(self) -> None:
-        write_private(self.file, json.dumps(self.data, indent=1))
-
-    @contextmanager
-    def changing(self) -> Iterator[dict[str, Any]]:
-        """A transaction: what is done inside is kept whole, or not at all when it raises."""
-        with self.lock:
-            kept = self.data
-            self.data = deepcopy(kept)
-            try:
-                yield self.data
-            except BaseException:
-                self.data = kept
-                raise
-            self.save()
-            self._tell(kept["records"])
+    def changed(self, before: dict[str, Any]) -> None:
+        self._tell(before["records"])
 
     def _tell(self, before: dict[str, Json]) -> None:
         after = self.data["records"]

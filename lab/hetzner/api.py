@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from lab.emulator import Faults
 from lab.hetzner.answers import ApiError, Call, Json
-from lab.hetzner.faults import Fault, Faults
+from lab.hetzner.faults import Fault, places
 from lab.hetzner.project import Project
 
 BASE = "/v1"
@@ -62,7 +63,7 @@ class Api:
 
     def __init__(self, projects: dict[str, Project], tokens: dict[str, Token]) -> None:
         self.projects, self.tokens = projects, tokens
-        self.faults, self.rate = Faults(), Rate()
+        self.faults, self.rate = Faults(Fault), Rate()
         self.calls: deque[Json] = deque(maxlen=KEPT_CALLS)
         self.lock = threading.Lock()
 
@@ -156,7 +157,9 @@ class ApiHandler(BaseHTTPRequestHandler):
             return
         path = split.path.removeprefix(BASE).rstrip("/")
         call = Call(self.command, path, parse_qs(split.query), body)
-        fault = api.faults.for_call(call.method, call.path, call.body)
+        fault = api.faults.for_call(
+            call.method, call.path, lambda fault: places(fault, call.method, call.path, call.body)
+        )
         if fault and fault.kind == "impostor" and "user_data" in body:
             body["user_data"] = body["user_data"].replace("\nssh_keys:", "\nx_ssh_keys:")
         if not (fault and self._refused(fault, call)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal[
@@ -48,42 +47,8 @@ class Fault:
     skip: int = 0
 
 
-@dataclass
-class Faults:
-    """The faults that are on, and how often each has acted."""
-
-    faults: list[Fault] = field(default_factory=list)
-    acted: list[int] = field(default_factory=list)
-    fitted: list[int] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def set(self, faults: list[dict[str, Any]]) -> None:
-        with self.lock:
-            self.faults = [Fault(**fault) for fault in faults]
-            self.acted, self.fitted = [0] * len(faults), [0] * len(faults)
-
-    def for_call(self, method: str, path: str, body: dict[str, Any]) -> Fault | None:
-        """The fault this request meets, counted."""
-        with self.lock:
-            for number, fault in enumerate(self.faults):
-                if not _fits(fault, method, path, body):
-                    continue
-                self.fitted[number] += 1
-                if self.fitted[number] <= fault.skip or 0 < fault.times <= self.acted[number]:
-                    continue
-                self.acted[number] += 1
-                return fault
-        return None
-
-    def as_rows(self) -> list[dict[str, Any]]:
-        return [
-            {**asdict(fault), "acted": acted} for fault, acted in zip(self.faults, self.acted, strict=True)
-        ]
-
-
-def _fits(fault: Fault, method: str, path: str, body: dict[str, Any]) -> bool:
-    if (fault.method and fault.method != method) or fault.path not in path:
-        return False
+def places(fault: Fault, method: str, path: str, body: dict[str, Any]) -> bool:
+    """Whether a shortage meets this request; every other fault does."""
     if fault.kind != "capacity":
         return True
     if (method, path) != ("POST", "/servers"):

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from lab.emulator import Kept
 from lab.hetzner.answers import ApiError, Json, not_found, taken
 from lab.hetzner.labels import matches
-from lab.storage.place import write_private
 
 KINDS = ("servers", "ssh_keys", "firewalls", "volumes", "primary_ips", "placement_groups", "actions")
 FIRST_HOST, HOSTS_A_PROJECT = 100, 60  # addresses of servers within the lab's network
 PROJECTS = ("lab", "other")
 
 
-class State:
+class State(Kept):
     """One project. ``data`` maps each of KINDS to objects by number; keys that begin with ``_`` are never shown."""
 
     def __init__(self, file: Path, project: str, subnet: str) -> None:
-        self.file, self.project, self.subnet = file, project, subnet
-        self.lock = threading.RLock()
-        first: dict[str, Any] = {"next": 1000 + 5_000_000 * PROJECTS.index(project)}
-        self.data: dict[str, Any] = json.loads(file.read_text()) if file.exists() else first
-        for kind in KINDS:
-            self.data.setdefault(kind, {})
-        self.save()
-
-    def save(self) -> None:
-        write_private(self.file, json.dumps(self.data, indent=1))
-
-    @contextmanager
-    def changing(self) -> Iterator[dict[str, Any]]:
-        """A transaction: what is done inside is kept whole, or not at all when it raises."""
-        with self.lock:
-            kept = self.data
-            self.data = deepcopy(kept)
-            try:
-                yield self.data
-            except BaseException:
-                self.data = kept
-                raise
-            self.save()
+        self.project, self.subnet = project, subnet
+        super().__init__(file, lambda: {"next": 1000 + 5_000_000 * PROJECTS.index(project)}, KINDS)
 
     def clear(self) -> None:
         """The empty project again, numbers going on."""

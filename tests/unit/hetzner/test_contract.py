@@ -114,6 +114,9 @@ def test_the_life_of_a_server(ask: Checked) -> None:
     ]
     rules = [{"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["0.0.0.0/0"]}]
     wall = ask("POST", "/firewalls", {"name": "w", "rules": rules}, status=201)["firewall"]
+    ask.cloud.faults(
+        Fault("slow", "POST", "/servers", seconds=1, times=1)
+    )  # so that it is seen while it is locked
     made = ordered(ask, ssh_keys=["k"], firewalls=[{"firewall": wall["id"]}], user_data="#cloud-config\n{}\n")
     number = made["server"]["id"]
     assert made["root_password"] is None and made["action"]["status"] == "running"
