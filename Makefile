@@ -3,7 +3,7 @@ UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
-VERBS += repo-init repo-unhide repo-copy repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
+VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
 .PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-failing measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
@@ -120,6 +120,9 @@ repo-unhide: bootstrap ## Bring back what a thief hid (ARGS="--repo R --to TIME"
 
 repo-copy: bootstrap ## Copy snapshots to further repositories
 	@$(UNDERSTUDY) repo copy $(ARGS)
+
+repo-schedule: bootstrap ## Check, prune and tamper test by timers on this machine
+	@$(UNDERSTUDY) repo schedule $(ARGS)
 
 repo-tamper: bootstrap ## Prove what a host's key cannot do
 	@$(UNDERSTUDY) repo tamper $(ARGS)

@@ -240,37 +240,40 @@ def test_b14_a_copy_on_the_disk_of_its_original_is_refused(world: JobsWorld) -> 
     assert not target.exists()
 
 
-def test_a_disk_without_its_marker_is_never_written(world: JobsWorld) -> None:
+@pytest.fixture
+def disk(world: JobsWorld) -> Iterator[Path]:
+    """A folder on another disk than the world's."""
+    others = (
+        place for place in ("/dev/shm", "/var/tmp") if os.stat(place).st_dev != world.base.stat().st_dev
+    )
+    folder = Path(tempfile.mkdtemp(dir=next(others), prefix="understudy-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_disk_without_its_marker_is_never_written(world: JobsWorld, disk: Path) -> None:
     """An unplugged disk leaves an empty folder on the root partition."""
-    disk = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="understudy-"))
-    try:
-        world.fill_many(10)
-        world.declare("old-backups", to=f"usb:{disk}/copies", local=True, fast_list=False, marker=True)
-        assert "has no .understudy-mount" in world.bad() and list(disk.iterdir()) == []
-        (disk / "copies").mkdir()
-        (disk / "copies/.understudy-mount").touch()
-        world.good()
-        (world.source / "f000").unlink()
-        assert world.good()["deleted"] == 1
-        assert (disk / "copies/.understudy-mount").exists() and len(list((disk / "copies").iterdir())) == 10
-        assert len(list((disk / ".history/old-backups").rglob("f000"))) == 1
-    finally:
-        shutil.rmtree(disk)
+    world.fill_many(10)
+    world.declare("old-backups", to=f"usb:{disk}/copies", local=True, fast_list=False, marker=True)
+    assert "has no .understudy-mount" in world.bad() and list(disk.iterdir()) == []
+    (disk / "copies").mkdir()
+    (disk / "copies/.understudy-mount").touch()
+    world.good()
+    (world.source / "f000").unlink()
+    assert world.good()["deleted"] == 1
+    assert (disk / "copies/.understudy-mount").exists() and len(list((disk / "copies").iterdir())) == 10
+    assert len(list((disk / ".history/old-backups").rglob("f000"))) == 1
 
 
-def test_a_file_may_become_a_folder_and_back(world: JobsWorld) -> None:
-    disk = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="understudy-"))
-    try:
-        world.fill(a="file", b="file")
-        world.declare("old-backups", to=f"usb:{disk}/copies", local=True, fast_list=False)
-        world.good()
-        (world.source / "a").unlink()
-        (world.source / "a").mkdir()
-        (world.source / "a/b").write_text("below")
-        assert world.good()["deleted"] == 1
-        assert (disk / "copies/a/b").read_text() == "below"
-    finally:
-        shutil.rmtree(disk)
+def test_a_file_may_become_a_folder_and_back(world: JobsWorld, disk: Path) -> None:
+    world.fill(a="file", b="file")
+    world.declare("old-backups", to=f"usb:{disk}/copies", local=True, fast_list=False)
+    world.good()
+    (world.source / "a").unlink()
+    (world.source / "a").mkdir()
+    (world.source / "a/b").write_text("below")
+    assert world.good()["deleted"] == 1
+    assert (disk / "copies/a/b").read_text() == "below"
 
 
 def test_b15_what_cannot_be_read_fails_by_name_and_nothing_is_deleted(served: tuple[Path, str]) -> None:
