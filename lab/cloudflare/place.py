@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.cloudflare.control import Control
+from lab.cloudflare.control import SOCKET, Control
 from lab.cloudflare.program import API, COLOS, CONNECTORS, FIRST_COLO, FIRST_RESOLVER, RESOLVERS
 from lab.facts import Facts
 from lab.settings import Settings
@@ -62,12 +62,12 @@ class Cloudflare:
     def daemon(self) -> daemons.Daemon:
         address, port = self.place.outside, self.place.first_port
         words = [str(self.place.folder), address, str(port), DOMAIN]
-        root = Path(__file__).resolve().parents[2]
+        root, control = Path(__file__).resolve().parents[2], self.place.folder / SOCKET
         return daemons.Daemon(
             "cloudflare",
             self.place.folder,
             [sys.executable, "-m", "lab.cloudflare.program", *words],
-            lambda: answers(address, port + API) and answers(address, port + CONNECTORS),
+            lambda: answers(address, port + API) and answers(address, port + CONNECTORS) and control.exists(),
             tuple(sorted([*root.glob("lab/cloudflare/*.py"), *root.glob("lab/edge/*.py")])),
             {"PYTHONPATH": str(root)},
         )
