@@ -4,7 +4,7 @@ PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-restores measure-failing measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ repo-prune: bootstrap ## Forget what no rule keeps, with your key
 
 bench: bootstrap ## No-op converge beside ansible-core on the same lab host
 	@$(PYTHON_TOOLS)/python tests/measure/converge_bench.py
+
+measure-audit: bootstrap ## Commands and wall time of an audit, with 8 and with 20 projects
+	@$(PYTHON_TOOLS)/python tests/measure/audit_size.py
+
+measure-compose: bootstrap ## Read every Compose file below a folder as the catalogue does (ARGS="FOLDER")
+	@$(PYTHON_TOOLS)/python tests/measure/compose_corpus.py $(ARGS)
 
 measure-restores: bootstrap ## Restore everything 20 times while it is written (ARGS="rounds"); takes half an hour
 	@$(PYTHON_TOOLS)/python tests/measure/restore_loop.py $(ARGS)

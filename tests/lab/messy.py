@@ -113,6 +113,7 @@ services:
     healthcheck:
       test: ["CMD", "pg_isready", "-q", "-U", "nextcloud"]
       interval: 2s
+      retries: 90
   files:
     <<: *common
     image: nginx:latest

@@ -55,7 +55,8 @@ def host(lab: Lab) -> Iterator[LabHost]:
     for script in messy.MESS:
         done = host.run(f"bash -s <<'MESS'\n{script}\nMESS", timeout=300)
         assert done.returncode == 0, done.stderr
-    host.run('until [ -z "$(docker ps -q --filter health=starting)" ]; do sleep 1; done', timeout=120)
+    written = "docker exec kitchenowl-kitchenowl-1 test -s /data/database.db && docker exec kuma test -s /app/data/kuma.db"
+    host.run(f"until {written}; do sleep 1; done", timeout=120, check=True)
     yield host
     hosts.destroy(lab.settings, NAME)
 
