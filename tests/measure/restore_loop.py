@@ -33,9 +33,10 @@ def main(rounds: int) -> int:
         ready(lab, project)
         join(lab, project)
         lab.host().hold_timers()
-        lines = follow(lab.host(), rounds)
+        # Told before anything is taken away: a host that is gone by then must not take half an hour's result with it.
+        code = report(follow(lab.host(), rounds), rounds)
         leave(lab, project)
-    return report(lines, rounds)
+    return code
 
 
 def follow(host: LabHost, rounds: int) -> list[dict[str, Any]]:
@@ -50,6 +51,9 @@ def follow(host: LabHost, rounds: int) -> list[dict[str, Any]]:
         active = host.run(f"systemctl is-active --quiet {UNIT}").returncode == 0
         new = host.output(f"tail -n +{len(lines) + 1} {LOG}").splitlines()
         lines += [json.loads(line) for line in new]
+        for line in lines[len(lines) - len(new) :]:
+            if "round" in line and (line["missing"] or line["newer"] or line["wrong"] or not line["ok"]):
+                print(f"  WRONG: {json.dumps(line)[:600]}", flush=True)
         if new and "round" in lines[-1]:
             last = lines[-1]
             print(
