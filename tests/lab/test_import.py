@@ -94,9 +94,11 @@ def verb(own: Project, *words: str) -> Outcome:
 
 
 def seen(host: LabHost) -> dict[str, list[str]]:
-    """Everything an audit could leave behind."""
-    sudo = "find /var/lib/sudo /run/sudo /tmp /var/tmp -printf '%p %y %s\\n' 2>/dev/null | grep -v systemd-private | sort"
-    return {**listing(host), "traces": host.output(sudo).splitlines()}
+    """Everything an audit could leave behind; sudo's own record that somebody asked (/run/sudo) is sudo's."""
+    left = (
+        "find /var/lib/sudo /tmp /var/tmp -printf '%p %y %s\\n' 2>/dev/null | grep -v systemd-private | sort"
+    )
+    return {**listing(host), "traces": host.output(left).splitlines()}
 
 
 def test_an_audit_says_what_would_be_lost_and_leaves_no_trace(
@@ -111,6 +113,7 @@ def test_an_audit_says_what_would_be_lost_and_leaves_no_trace(
     census = Reach(f"anna@{host.ip}", str(config), ask=lambda prompt: messy.PASSWORD).census({})
     assert census["privileged"] and Reach(f"ops@{host.ip}", str(config)).census({})["privileged"]
     assert differences(before, seen(host)) == {}
+    assert host.run("su anna -c 'sudo -n true'").returncode != 0  # her password opens nothing afterwards
     told = page.read_text()
     for text in (done.output, told):
         assert messy.SECRET not in text and "CHANGE_ME" not in text and "K001" not in text
