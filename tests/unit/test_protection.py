@@ -277,3 +277,20 @@ def test_b12_the_hosts_own_configuration_is_kept(notes: Write, load: Load) -> No
 def test_b12_compose_files_and_env_files_are_kept(notes: Write, load: Load) -> None:
     config = planned(rendered(load)).services["notes"].config
     assert config == ("/home/docker-projects/notes/compose.yaml", "/home/docker-projects/notes/.env")
+
+
+def test_what_a_profile_that_is_off_never_made_is_not_missing(write: Write, load: Load) -> None:
+    write(
+        "media/compose.yaml",
+        """
+        services:
+          player: {image: "example/player:1", volumes: ["films:/films"]}
+          tools: {image: "example/tools:1", profiles: [tools], volumes: ["scratch:/scratch", "films:/films"]}
+        volumes: {films: {}, scratch: {}}
+        """,
+    )
+    mounts = {m.source: m.required for m in planned(rendered(load)).services["media"].mounts}
+    assert mounts == {"media_films": True, "media_scratch": False}
+    write("media/understudy.yaml", "profiles: [tools]\n")
+    mounts = {m.source: m.required for m in planned(rendered(load)).services["media"].mounts}
+    assert mounts == {"media_films": True, "media_scratch": True}

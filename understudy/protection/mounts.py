@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..compose import Mount
+from ..compose import Container, Mount
 from ..service import Service
 from ..spec import DataRule
 
@@ -92,9 +92,15 @@ def _compose(result: Desired, service: Service) -> dict[str, Place]:
         for mount in container.mounts:
             place = _place(result, service, mount)
             if place is not None:
-                known = places.setdefault(place.key, place)
+                known = places.setdefault(place.key, replace(place, required=False))
                 known.seen.append((container.name, mount.target))
+                known.required |= _runs(service, container)
     return places
+
+
+def _runs(service: Service, container: Container) -> bool:
+    """False for a container of a profile that is off: what it never made yet is not missing."""
+    return not container.profiles or bool({*container.profiles, "*"} & set(service.block.profiles))
 
 
 def _place(result: Desired, service: Service, mount: Mount) -> Place | None:
