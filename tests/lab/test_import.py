@@ -95,7 +95,10 @@ def verb(own: Project, *words: str) -> Outcome:
 
 def seen(host: LabHost) -> dict[str, list[str]]:
     """Everything an audit could leave behind; sudo's own record that somebody asked (/run/sudo) is sudo's."""
-    left = "find /var/lib/sudo /tmp /var/tmp \\( -type d -printf '%p\\n' -o -printf '%p %y %s\\n' \\) 2>/dev/null | grep -v systemd-private | sort"
+    left = (
+        "find /var/lib/sudo /tmp /var/tmp \\( -type d -printf '%p\\n' -o -printf '%p %y %s\\n' \\) 2>/dev/null"
+        " | grep -v systemd-private | sort"
+    )
     return {**listing(host), "traces": host.output(left).splitlines()}
 
 
