@@ -1,10 +1,11 @@
-"""One HTTP request to an address on this host, with every failure in its own sentence."""
+"""One HTTP request, to an address on this host or over TLS to a public one, with every failure in its own sentence."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+import ssl
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
@@ -48,10 +49,7 @@ def call(probe: dict[str, Any]) -> Answer:
     for _ in range(_REDIRECTS if probe.get("follow") else 0):
         if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
             break
-        new = urllib.parse.urlsplit(
-            urllib.parse.urljoin(f"http://{host or place.netloc}{target}", answer.location)
-        )
-        host, target = new.netloc, _target(new)
+        host, target = _redirected(f"http://{host or place.netloc}{target}", answer.location)
         answer = _send({**probe, "method": "GET", "body": None}, place, host, target)
     return answer
 
@@ -69,11 +67,12 @@ def _place(url: str) -> urllib.parse.SplitResult:
     try:
         place = urllib.parse.urlsplit(url)
         # Reading .port is what raises on a port that is no number.
-        usable = place.hostname and (place.port or place.scheme == "http") and place.scheme in ("http", "tcp")
+        named = place.port or place.scheme in ("http", "https")
+        usable = place.hostname and named and place.scheme in ("http", "https", "tcp")
     except ValueError:
         usable = None
     if not usable:
-        raise CallFailed(f"{url!r} is not http://ADDRESS:PORT/path or tcp://ADDRESS:PORT")
+        raise CallFailed(f"{url!r} is not http(s)://ADDRESS:PORT/path or tcp://ADDRESS:PORT")
     return place
 
 
@@ -100,9 +99,7 @@ def _timeout(probe: dict[str, Any]) -> float:
 
 def _send(probe: dict[str, Any], place: urllib.parse.SplitResult, host: str | None, target: str) -> Answer:
     timeout = _timeout(probe)
-    connection = http.client.HTTPConnection(
-        place.hostname or "", place.port or 80, timeout=timeout, source_address=_source(probe)
-    )
+    connection = _connection(place, timeout, _source(probe))
     headers = {"Host": host or place.netloc, "Accept-Encoding": "identity", "User-Agent": "understudy-probe"}
     headers |= {str(key): str(value) for key, value in (probe.get("headers") or {}).items()}
     try:
@@ -118,6 +115,18 @@ def _send(probe: dict[str, Any], place: urllib.parse.SplitResult, host: str | No
         connection.close()
 
 
+def _connection(
+    place: urllib.parse.SplitResult, timeout: float, source: tuple[str, int] | None
+) -> http.client.HTTPConnection:
+    name = place.hostname or ""
+    if place.scheme == "https":
+        trusted = ssl.create_default_context()
+        return http.client.HTTPSConnection(
+            name, place.port or 443, timeout=timeout, source_address=source, context=trusted
+        )
+    return http.client.HTTPConnection(name, place.port or 80, timeout=timeout, source_address=source)
+
+
 def _body(probe: dict[str, Any], headers: dict[str, str]) -> bytes | None:
     body = probe.get("body")
     if body is None or isinstance(body, str):
@@ -131,6 +140,8 @@ def _why(error: OSError, place: urllib.parse.SplitResult, timeout: float) -> str
         return f"connection refused: nothing listens on {place.netloc}"
     if isinstance(error, TimeoutError):
         return f"no answer from {place.netloc} within {timeout:g} s"
+    if isinstance(error, ssl.SSLError):
+        return f"{place.netloc} has no certificate that holds: {error.reason or error}"
     if isinstance(error, (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected)):
         return f"{place.netloc} closed the connection without an answer"
     return f"{place.netloc} cannot be reached: {(error.strerror or str(error)).lower()}"

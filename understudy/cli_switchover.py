@@ -165,7 +165,7 @@ def _ledger(target: Any, source: Any, record: dict[str, Any]) -> None:
 
 def _point(carried: Any, scene: Scene) -> Any:
     def told(journey: Journey) -> None:
-        names = sorted({str(one["host"]) for one in carried.probes})
+        names = sorted({str(one["name"]) for one in carried.probes})
         address = scene.host(journey.target).data.get("ssh_hostname") or journey.target
         console.print(f"{journey.target} serves {journey.group}. Point these names at it ({address}) now:")
         for name in names:

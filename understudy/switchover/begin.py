@@ -52,7 +52,12 @@ class Scene:
                 f"{host} carries no service of the group {name!r}; it carries {', '.join(self.groups(host))}"
             )
         kept = one.plan["services"]
-        wanted = [w.request for w in probes.wishes(desired) if w.service in names and w.request["host"]]
+        front = one.settings.cloudflare.front_url
+        wanted = [
+            through.public(wish.request, front)
+            for wish in probes.wishes(desired)
+            if wish.service in names and wish.request["host"]
+        ]
         return Group(name, tuple(n for n in names if n in kept), tuple(wanted))
 
     def groups(self, host: str) -> list[str]:

@@ -227,7 +227,7 @@ class Performer:
 
     def probe(self, journey: Journey) -> Outcome:
         if self.edge:
-            through.probed(self.edge, self.group.probes, PROBE_WAIT)
+            through.probed(self.group.probes, PROBE_WAIT)
         return Outcome()
 
     def retire(self, journey: Journey) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable
@@ -15,10 +14,8 @@ from ..traffic import tunnels
 from ..traffic.edge import Edge
 from .hosts import Remote
 
-__all__ = ["ADDRESS", "admit", "asked", "probed", "published", "tell_token"]
+__all__ = ["admit", "asked", "probed", "public", "published", "tell_token"]
 
-ADDRESS = "UNDERSTUDY_EDGE"
-"""Practice only: ``http://ADDRESS:PORT`` of an edge that no DNS leads to; the name goes as the Host header."""
 _TOKEN = "/etc/understudy/secrets/cloudflared/TUNNEL_TOKEN"  # noqa: S105 - a path
 _WRITE = (
     f"umask 077; new={_TOKEN}.new; mkdir -p $(dirname {_TOKEN}); cat > $new && chmod 0400 $new || exit 1; "
@@ -41,24 +38,24 @@ def tell_token(host: Remote, token: str) -> str:
     return said
 
 
-def asked(probes: Iterable[dict[str, Any]]) -> list[str]:
-    """Ask once through the edge. Returns what is wrong, a sentence each."""
-    requests = [_through(probe) for probe in probes]
-    found = asking.run({"probes": requests}, Root())["results"]
-    return [f"{one['name']}: {one['error']}" for one in found if not one["ok"]]
-
-
-def _through(probe: dict[str, Any]) -> dict[str, Any]:
-    practice, name = os.environ.get(ADDRESS, ""), str(probe["name"])
-    path = urllib.parse.urlsplit(str(probe["url"])).path or "/"
-    if practice:
-        return {**probe, "url": f"{practice.rstrip('/')}{path}", "host": name, "wait": 0}
+def public(probe: dict[str, Any], front_url: str = "") -> dict[str, Any]:
+    """A probe of the proxy on its host as a visitor asks it. ``front_url``: as in the inventory's `cloudflare`."""
+    name, place = str(probe["name"]), urllib.parse.urlsplit(str(probe["url"]))
+    path = (place.path or "/") + (f"?{place.query}" if place.query else "")
+    if front_url:
+        return {**probe, "url": f"{front_url.rstrip('/')}{path}", "host": name, "wait": 0}
     return {**probe, "url": f"https://{name}{path}", "host": None, "wait": 0}
 
 
-def probed(edge: Edge, probes: Iterable[dict[str, Any]], wait: float) -> None:
+def asked(requests: Iterable[dict[str, Any]]) -> list[str]:
+    """Ask once, each as :func:`public` makes it. Returns what is wrong, a sentence each."""
+    found = asking.run({"probes": list(requests)}, Root())["results"]
+    return [f"{one['name']}: {one['error']}" for one in found if not one["ok"]]
+
+
+def probed(requests: Iterable[dict[str, Any]], wait: float) -> None:
     """Ask until everything is right. Raises UnderstudyError after ``wait`` seconds."""
-    wanted, until = list(probes), time.monotonic() + wait
+    wanted, until = list(requests), time.monotonic() + wait
     while wrong := asked(wanted):
         if time.monotonic() > until:
             raise UnderstudyError(f"through the edge, after {wait:g} s: {'; '.join(wrong)}")
