@@ -4,7 +4,7 @@ Request: {"group", "keep": {...} | null, "over": "", "record": {...} for the led
 "id" and "ended"; while one of another id is open here it is refused, unless ``over`` names that id. Reply: {"group",
 "journey": what is kept now | null, "boottime": seconds by CLOCK_BOOTTIME, against which a grant is counted, "host", "at":
 by this host's clock, "services": [of the group], "epoch", "owner", "may", "offered": what could be promoted
-(agent/replica/slots.py)}.
+(agent/replica/slots.py), "unsaved": epochs after which this host alone holds what it wrote}.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import AgentError
 from .freeze import wanted
 from .owner import state
 from .owner.plan import load
+from .replica import diverged
 from .replica.slots import offered
 from .root import Root
 from .say import say
@@ -54,6 +55,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "owner": held.owner,
         "may": may.allowed(root, group),
         "offered": offered(root, group),
+        "unsaved": [one["epoch"] for one in diverged.pending(held)],
     }
 
 

@@ -15,6 +15,7 @@ from .errors import BadInput, Refused, UnderstudyError
 from .switchover import begin, journal, loss, machine
 from .switchover.begin import Scene
 from .switchover.drive import Driver, ways_on
+from .switchover.loss import Loss
 from .switchover.machine import Journey
 from .switchover.perform import Performer
 
@@ -79,21 +80,22 @@ def _move(
         raise Refused(
             f"the switchover of {one.group} to {one.target} was interrupted at {one.at}: {ways_on(one)}; nothing was changed"
         )
-    journeys = [_looked(scene, name, to, force, stale) for name in groups or scene.groups(to)]
-    what = ", ".join(one.group for one in journeys)
+    looked = [_looked(scene, name, to, force, stale) for name in groups or scene.groups(to)]
+    what = ", ".join(one.group for one, _ in looked)
     if force:
         confirm_host(to, yes, f"This makes {to} the owner of {what}; what is shown above is lost")
     begun = time.monotonic()
-    return [_drive(scene, one, begun) for one in journeys]
+    return [{**_drive(scene, one, begun), "shown": [asdict(loss) for loss in shown]} for one, shown in looked]
 
 
-def _looked(scene: Scene, group: str, to: str, force: bool, stale: bool) -> Journey:
+def _looked(scene: Scene, group: str, to: str, force: bool, stale: bool) -> tuple[Journey, list[Loss]]:
+    """The journey, and what was shown of it."""
     journey, lost = begin.look(scene, group, to, forced=force, stale=stale)
     if force:
         console.print(f"[bold]{group}[/bold] from {journey.source} to {to} would lose:")
         for line in loss.sentences(lost):
             console.print(f"  {line}")
-    return journey
+    return journey, lost
 
 
 def _interrupted(scene: Scene, groups: list[str] | None, to: str) -> list[Journey]:
@@ -150,7 +152,9 @@ def _drive(scene: Scene, journey: Journey, begun: float) -> dict[str, Any]:
     seconds = round(time.monotonic() - before, 1)
     words = f"{ended.group} is on {ended.target}" if ended.ended == "moved" else f"{ended.ended}: {ended.why}"
     _say(begun, ended.group, f"{words}, {seconds} s")
-    record = {**asdict(ended), "seconds": seconds, "demote": performer.rows.get("demote")}
+    record = {
+        **asdict(ended), "seconds": seconds, "steps": driver.steps, "demote": performer.rows.get("demote"),
+    }  # fmt: skip
     _ledger(target, source, record)
     return record
 

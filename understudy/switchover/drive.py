@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from ..errors import Refused, UnderstudyError
 from . import machine
@@ -43,20 +43,24 @@ class Driver:
     keep: Callable[[Journey], None]
     say: Callable[[str, str], None]
     pause: Callable[[float], None] = time.sleep
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """What was done: {"step", "word", "seconds", "at": seconds from the start to its end}."""
+    began: float = field(default_factory=boottime)
 
     def run(self, journey: Journey) -> Journey:
         """To the end. Raises Stopped, or the error of a step that changed nothing that matters."""
-        stuck = 0
+        stuck, kept = 0, None
         while step := machine.next_step(journey, self.performer.left()):
             doing = machine.before(journey, step)
-            self.keep(doing)
+            if doing != kept:
+                self.keep(doing)
             began = boottime()
             try:
                 outcome = self.performer.perform(step, doing)
             except UnderstudyError as error:
-                journey = self._failed(doing, step, error)
+                journey = kept = self._failed(doing, step, error)
                 continue
-            after = machine.after(doing, step, outcome)
+            after = kept = machine.after(doing, step, outcome)
             self.keep(after)
             self._told(doing, after, step, outcome, boottime() - began)
             stuck = stuck + 1 if after == journey else 0
@@ -71,6 +75,8 @@ class Driver:
         words = "" if outcome.word == "done" else f" {outcome.word}"
         note = f", base {after.base}" if after.base and after.base != before.base else ""
         self.say(step, f"{seconds:.1f} s{words}{note}")
+        at = round(boottime() - self.began, 2)
+        self.steps.append({"step": step, "word": outcome.word, "seconds": round(seconds, 2), "at": at})
 
     def _failed(self, journey: Journey, step: Step, error: UnderstudyError) -> Journey:
         """Before the batch, a planned switchover takes itself back; anything else waits for a person."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,8 @@ class Performer:
     until: float = 0.0
     target_until: float = 0.0
     rows: dict[str, Any] = field(default_factory=dict)
+    _stopping: Future[Outcome] | None = None
+    _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def left(self) -> float:
         """Seconds of the source's lease that are certain: it began after we asked for it."""
@@ -57,6 +60,8 @@ class Performer:
 
     def perform(self, step: Step, journey: Journey) -> Outcome:
         """Do one step. Raises UnderstudyError."""
+        if step != "refresh":
+            self._stopped()
         return _STEPS[step](self, journey)
 
     # --- before the batch
@@ -65,7 +70,19 @@ class Performer:
         if self.edge:
             self._assert_unmoved(journey)
             through.admit(self.edge, self.target, self.say)
+        self._save_diverged(journey)
         return Outcome()
+
+    def _save_diverged(self, journey: Journey) -> None:
+        """What the target wrote and nobody has goes off site before other data takes its place."""
+        epochs = self.target.ask("journey", {"group": journey.group}).get("unsaved")
+        if epochs and journey.mode == "planned":
+            reply = self.target.ask("demote", {"group": journey.group, "lock_wait": 120}, COPY_LIMIT)
+            saved = next((one["saved"] for one in reversed(reply["moved"]) if one.get("saved")), None)
+            if saved:
+                self.say(
+                    f"what {self.target.name} alone had is saved as {saved['name']} ({saved['repository']})"
+                )
 
     def copy(self, journey: Journey) -> Outcome:
         began = boottime()
@@ -77,7 +94,15 @@ class Performer:
         return self._freeze(journey, servers=False)
 
     def stop(self, journey: Journey) -> Outcome:
-        return self._freeze(journey, servers=True)
+        """Begun here and over before the refresh is: the base is made, so what still runs at the source changes nothing."""
+        self._stopping = self._aside.submit(self._freeze, journey, servers=True)
+        return Outcome()
+
+    def _stopped(self) -> None:
+        """Wait for the source's last servers to stop. Raises what became of that."""
+        stopping, self._stopping = self._stopping, None
+        if stopping is not None:
+            stopping.result()
 
     def _freeze(self, journey: Journey, servers: bool) -> Outcome:
         # The target's own clock is read before the lease begins: its grant can then end before the source thaws.
@@ -122,7 +147,10 @@ class Performer:
     def refresh(self, journey: Journey) -> Outcome:
         if journey.mode == "forced":
             return self._newest(journey)
-        self._refreshed(journey.base, "")
+        try:
+            self._refreshed(journey.base, "")
+        finally:
+            self._stopped()
         return Outcome()
 
     def _newest(self, journey: Journey) -> Outcome:

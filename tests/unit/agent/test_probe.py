@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,7 +140,6 @@ def test_something_that_is_not_http() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://127.0.0.1/",
         "file:///etc/passwd",
         "tcp://127.0.0.1",
         "http://127.0.0.1:x/",
@@ -147,8 +149,46 @@ def test_something_that_is_not_http() -> None:
 )
 def test_addresses_that_are_not_probed(url: str) -> None:
     assert (
-        "is not http://" in probe.run({"probes": [{"name": "x", "url": url}]}, Root())["results"][0]["error"]
+        "is not http(s)://"
+        in probe.run({"probes": [{"name": "x", "url": url}]}, Root())["results"][0]["error"]
     )
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """(port, the certificate that signs what answers there)."""
+    key, cert = tmp_path / "key", tmp_path / "pem"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
+    subprocess.run([*argv, "-days", "1", *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1], cert
+        server.shutdown()
+        thread.join()
+
+
+def test_a_public_name_is_asked_over_tls(secure: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    port, cert = secure
+    request = {"probes": [{"name": "x", "url": f"https://127.0.0.1:{port}/status", "json": {"n": 1}}]}
+    assert "has no certificate that holds" in probe.run(request, Root())["results"][0]["error"]
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    assert probe.run(request, Root())["results"][0]["ok"]
 
 
 def test_open_port(port: int) -> None:
