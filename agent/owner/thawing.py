@@ -39,7 +39,9 @@ def freeze(disk: Disk, plan: Plan, group: str, seconds: float, servers: bool = F
             f"{group} is frozen by another switchover ({known.id}) for {known.left:.0f} s more; nothing was changed",
             "busy",
         )
-    now = Freeze(group, boottime() + seconds, round(clock.now(root), 3), {}, servers, id, seconds, boot(root))
+    # Renewed before it was over, nothing has run since it began.
+    since = known.since if known and known.left > 0 and not known.rebooted else round(clock.now(root), 3)
+    now = Freeze(group, boottime() + seconds, since, {}, servers, id, seconds, boot(root))
     running, ours = listed(), plan.of(group)
     for service in ours:
         names = _names(service, {c.service for c in running.get(service.project, []) if c.running}, servers)

@@ -14,12 +14,12 @@ from ..traffic import tunnels
 from ..traffic.edge import Edge
 from .hosts import Remote
 
-__all__ = ["admit", "asked", "probed", "public", "published", "tell_token"]
+__all__ = ["TOKEN", "admit", "asked", "probed", "public", "published", "tell_token"]
 
-_TOKEN = "/etc/understudy/secrets/cloudflared/TUNNEL_TOKEN"  # noqa: S105 - a path
+TOKEN = "/etc/understudy/secrets/cloudflared/TUNNEL_TOKEN"  # noqa: S105 - a path
 _WRITE = (
-    f"umask 077; new={_TOKEN}.new; mkdir -p $(dirname {_TOKEN}); cat > $new && chmod 0400 $new || exit 1; "
-    f"if cmp -s $new {_TOKEN}; then rm $new; echo same; else mv $new {_TOKEN} && "
+    f"umask 077; new={TOKEN}.new; mkdir -p $(dirname {TOKEN}); cat > $new && chmod 0400 $new || exit 1; "
+    f"if cmp -s $new {TOKEN}; then rm $new; echo same; else mv $new {TOKEN} && "
     "systemctl try-restart cloudflared.service && echo written; fi"
 )
 
