@@ -49,7 +49,7 @@ def run(
     quiet: bool = False,
     heard: Callable[[str], None] | None = None,
 ) -> Run:
-    """Run pyinfra; with ``quiet`` its own output appears only when it failed without a report.
+    """Run pyinfra; with ``quiet`` its own output appears only when it failed and no report says why.
 
     ``heard`` takes each line of the agent's progress as it comes, and makes the run quiet.
     """
@@ -63,7 +63,7 @@ def run(
             code, said = subprocess.run(command, env=environment, check=False).returncode, ""
         lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
     result = Run(code, [json.loads(line) for line in lines])
-    if said and result.code and not result.reports:
+    if said and result.code and not any(report.get("error") for report in result.reports):
         sys.stderr.write(_own_words(said))
     return result
 
