@@ -4,13 +4,13 @@ PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: bootstrap ## Stage the practice world on this machine and converge it before your eyes
-	@$(UNDERSTUDY) lab up --fresh --hosts lemongrab
+demo: bootstrap ## The whole story before your eyes on two practice hosts: converge, lose, restore, fail over, come back
+	@$(UNDERSTUDY) lab up --fresh --hosts lemongrab,standby
 	@$(UNDERSTUDY) demo
 
 test: bootstrap ## Lint, types, unit tests, then the tests on real lab hosts
@@ -72,6 +72,14 @@ measure-restores: bootstrap ## Restore everything 20 times while it is written (
 
 measure-failing: bootstrap ## A service that fails for 100 days beside one that does not (ARGS="days")
 	@$(PYTHON_TOOLS)/python tests/measure/failing_days.py $(ARGS)
+
+measure-switchovers: bootstrap ## 10 planned switchovers in the practice world, written to all the time (ARGS="--moves 10 --delays 0.2,3")
+	@$(UNDERSTUDY) lab up
+	@UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/switchovers.py $(ARGS)
+
+measure-failovers: bootstrap ## 10 failovers with the primary's power cut at random moments (ARGS="--rounds 10 --seed 1")
+	@$(UNDERSTUDY) lab up
+	@UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)

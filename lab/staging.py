@@ -77,6 +77,15 @@ def up(settings: Settings, names: Sequence[str], progress: Progress, *, fresh: b
         return facts
 
 
+def dismiss(settings: Settings, name: str) -> None:
+    """Takes one host out of the world: its machine, its disks, and its place in the inventory."""
+    with locked(settings):
+        hosts.destroy(settings, name)
+        facts = ensure_facts(settings)
+        if facts.hosts.pop(name, None):
+            write_facts(settings, facts)
+
+
 def bring_stores_up(settings: Settings, facts: Facts, progress: Progress) -> None:
     """The places for backups, started beside the hosts."""
     begin = time.monotonic()

@@ -17,7 +17,7 @@ from conftest import Lab, LabHost
 from project import ROOT, Outcome, Project
 from test_leave import differences, listing
 
-from lab import hosts, staging
+from lab import staging
 from lab.progress import Progress
 from understudy.live import judge
 from understudy.live.reach import Reach
@@ -58,7 +58,7 @@ def host(lab: Lab) -> Iterator[LabHost]:
     written = "docker exec kitchenowl-kitchenowl-1 test -s /data/database.db && docker exec kuma test -s /app/data/kuma.db"
     host.run(f"until {written}; do sleep 1; done", timeout=120, check=True)
     yield host
-    hosts.destroy(lab.settings, NAME)
+    staging.dismiss(lab.settings, NAME)
 
 
 @pytest.fixture(scope="module")

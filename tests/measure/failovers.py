@@ -15,8 +15,7 @@ import sys
 import time
 from typing import Any
 
-from moves import GROUP, NAMES, Moves, at, settled, spread, took
-
+from lab.moves import GROUP, NAMES, Moves, at, settled, spread, took
 from lab.writer import Crowd, Loss
 
 FORCED = ("fence", "refresh", "promote", "flip", "settle", "lift", "probe")

@@ -12,8 +12,7 @@ import argparse
 import sys
 import time
 
-from moves import NAMES, Moves, settled, spread, took
-
+from lab.moves import NAMES, Moves, settled, spread, took
 from lab.writer import Crowd
 
 WINDOW = ("freeze", "base", "stop", "refresh", "promote", "flip", "settle", "lift")

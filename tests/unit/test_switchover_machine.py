@@ -56,6 +56,12 @@ def test_copies_go_on_until_one_is_quick() -> None:
     assert stage.done.count("copy") == 3
 
 
+def test_copies_end_when_only_what_each_one_costs_is_left() -> None:
+    stage = Stage({"copy": [Outcome(seconds=40), Outcome(seconds=9), Outcome(seconds=8), Outcome(seconds=8)]})
+    drive(stage)
+    assert stage.done.count("copy") == 3
+
+
 def test_a_forced_one_fences_before_it_promotes_and_freezes_nothing() -> None:
     stage = Stage(lease=0.0)
     ended, _ = drive(stage, Journey("9f3c", "critical", "lemongrab", "standby", 1, "claim-1", mode="forced"))

@@ -45,6 +45,8 @@ LEASE = 180.0
 NEEDED: dict[str, float] = {"base": 90, "stop": 75, "refresh": 70, "promote": 65, "flip": 60, "settle": 60}
 """Seconds of the lease that must be left when a step begins: the batch is sent with a minute left (protocol.md §2)."""
 QUICK = 5.0
+WORTH = 0.7
+"""A copy that took this much of the one before is made again; otherwise only what every copy costs is left."""
 MOST_ROUNDS = 5
 MOST_TRIES = 2
 
@@ -70,8 +72,8 @@ class Journey:
 
     ``epoch`` is the one that ends. ``edge``: the names are moved by us. ``at`` is the step to do next. ``flip``: "",
     "sent", "won", "lost". ``claim``: the id of the claim that was read at the start. ``settled``: the source stood still
-    until it was told. ``back``: it is to be taken back. ``ended``: "", "moved", "taken back", "lost". ``tries``: how
-    often the lease was too short.
+    until it was told. ``back``: it is to be taken back. ``ended``: "", "moved", "taken back", "lost". ``copied``:
+    seconds of the last copy that was followed by another. ``tries``: how often the lease was too short.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Journey:
     at: Step = "admit"
     base: str = ""
     rounds: int = 0
+    copied: float = 0.0
     tries: int = 0
     flip: str = ""
     settled: bool = False
@@ -141,8 +144,8 @@ def after(journey: Journey, step: Step, outcome: Outcome) -> Journey:
     """What is known once a step has an outcome."""
     if step in ("flip", "read", "cancel"):
         return _after_batch(journey, step, outcome.word)
-    if step == "copy" and outcome.seconds > QUICK and journey.rounds + 1 < MOST_ROUNDS:
-        return replace(journey, rounds=journey.rounds + 1)
+    if step == "copy" and _again(journey, outcome.seconds):
+        return replace(journey, rounds=journey.rounds + 1, copied=outcome.seconds)
     if step == "withdraw":
         return replace(journey, at="thaw")
     if step in ("thaw", "readmit"):
@@ -159,6 +162,12 @@ def after(journey: Journey, step: Step, outcome: Outcome) -> Journey:
     if step == "retire":
         return replace(journey, ended="moved")
     return replace(journey, at=_following(journey, step), base=outcome.base or journey.base)
+
+
+def _again(journey: Journey, seconds: float) -> bool:
+    """Whether one more copy would make what is left for the freeze smaller."""
+    shrinks = not journey.copied or seconds < WORTH * journey.copied
+    return seconds > QUICK and shrinks and journey.rounds + 1 < MOST_ROUNDS
 
 
 def _following(journey: Journey, step: Step) -> Step:
@@ -190,7 +199,7 @@ def _after_thaw(journey: Journey, step: Step) -> Journey:
     if journey.back or journey.tries + 1 >= MOST_TRIES:
         why = journey.why or "the freeze was too short for what had to be done under it"
         return replace(journey, ended="taken back", why=why)
-    return replace(journey, tries=journey.tries + 1, rounds=0, base="", at="copy")
+    return replace(journey, tries=journey.tries + 1, rounds=0, copied=0.0, base="", at="copy")
 
 
 def _after_weigh(journey: Journey, word: str) -> Journey:
@@ -218,7 +227,7 @@ def resumed(journey: Journey) -> Journey:
     """
     if journey.ended or journey.flip or journey.back:
         return journey
-    return start(replace(journey, base="", rounds=0))
+    return start(replace(journey, base="", rounds=0, copied=0.0))
 
 
 def abandon(journey: Journey) -> Journey:

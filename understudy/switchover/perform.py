@@ -48,6 +48,7 @@ class Performer:
     edge: Edge | None = None
     point: Callable[[Journey], None] = lambda journey: None
     say: Callable[[str], None] = lambda text: None
+    silent: bool = False
     until: float = 0.0
     target_until: float = 0.0
     rows: dict[str, Any] = field(default_factory=dict)
@@ -139,7 +140,8 @@ class Performer:
     def fence(self, journey: Journey) -> Outcome:
         if self.edge:
             tunnels.fence(self.edge, journey.source)
-        if self.source.reached(3):
+        self.silent = not self.source.reached(3)
+        if not self.silent:
             # It may hear it late from the resolvers; a dead one hears nothing, and is fenced all the same.
             self.say(f"{journey.source} answers, and is fenced")
         return Outcome()
@@ -231,6 +233,8 @@ class Performer:
     # --- after it
 
     def settle(self, journey: Journey) -> Outcome:
+        if self.silent and not self.source.reached(1):
+            return Outcome("unreachable")
         try:
             reply = self.source.ask("guard", {"told": {journey.group: self._record(journey)}}, 60)
         except Unreachable:

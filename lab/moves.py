@@ -1,4 +1,4 @@
-"""What the measurements of switchovers and failovers share: the lab's two hosts, its edge, and one verb run to its end."""
+"""The lab's two hosts, its edge, and verbs run to their end: what the demo and the measurements of moves share."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("UNDERSTUDY_LAB_RESOLVERS", "lab")
+from lab import hosts, staging, world
+from lab.cloudflare.place import Cloudflare
+from lab.facts import Facts
+from lab.settings import find_settings
+from lab.ssh import on_host
+from understudy import hostside, project
+from understudy.baseline import AGENT
+from understudy.traffic import flip
+from understudy.traffic.edge import Edge, open_edge
 
-from lab import hosts, staging, world  # noqa: E402
-from lab.cloudflare.place import Cloudflare  # noqa: E402
-from lab.facts import Facts  # noqa: E402
-from lab.settings import find_settings  # noqa: E402
-from lab.ssh import on_host  # noqa: E402
-from understudy import project  # noqa: E402
-from understudy.traffic import flip  # noqa: E402
-from understudy.traffic.edge import Edge, open_edge  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[1]
 INVENTORY = "inventory/lab.py"
 GROUP = "critical"
 NAMES = {"vault.example.org": "/alive", "cloud.example.org": "/status.php"}
@@ -40,6 +38,7 @@ class Moves:
     """The staged lab, converged on both hosts with a backup in the repository."""
 
     def __init__(self) -> None:
+        os.environ.setdefault(world.RESOLVERS, "lab")  # with them the hosts have guards
         self.settings = find_settings()
         self.facts: Facts = staging.staged(self.settings)
         world.use_lab_key()
@@ -66,7 +65,7 @@ class Moves:
         staging.switch_on(self.settings, self.facts.hosts[host])
 
     def verb(self, *words: str, timeout: float = 1800) -> tuple[int, str, str]:
-        """(exit code, standard output, messages) of an ``understudy`` verb."""
+        """(exit code, standard output, messages) of an ``understudy`` verb, run as a person would."""
         argv = [sys.executable, "-m", "understudy.cli", *words, "-i", INVENTORY]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYINFRA_PROGRESS": "off"}
         done = subprocess.run(
@@ -74,26 +73,39 @@ class Moves:
         )
         return done.returncode, done.stdout, done.stderr
 
+    def succeed(self, *words: str) -> str:
+        """Standard output of a verb. Raises Broken when it does not end well."""
+        code, out, said = self.verb(*words)
+        if code != 0:
+            raise Broken(f"understudy {' '.join(words)}: exit {code}\n{(said or out)[-3000:]}")
+        return out
+
+    def agent(self, host: str, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply of a verb of the agent on a host."""
+        command = f"/usr/bin/python3 -IB {AGENT} {verb} -"
+        found = on_host(
+            self.settings, self.facts.hosts[host].ip, command, stdin=json.dumps(request) + "\n", timeout=120
+        )
+        return hostside.parse(str(found.stdout).splitlines())
+
     def move(self, verb: str, to: str, *words: str) -> dict[str, Any]:
         """The record of a move that ended well. Raises Broken."""
-        code, out, said = self.verb(verb, "--to", to, "--group", GROUP, "--json", *words)
-        if code != 0:
-            raise Broken(f"{verb} --to {to}: exit {code}\n{said[-3000:]}")
-        found: dict[str, Any] = json.loads(out)[0]
+        found: dict[str, Any] = json.loads(
+            self.succeed(verb, "--to", to, "--group", GROUP, "--json", *words)
+        )[0]
         return found
 
     def batch_at(self, since: float) -> float:
         """When the last batch since a moment was carried out."""
         calls = [call for call in self.cloud.control.calls() if call["path"].endswith("/batch")]
-        return max(float(call["at"]) for call in calls if call["at"] >= since and call["status"] == 200)
+        times = [float(call["at"]) for call in calls if call["at"] >= since and call["status"] == 200]
+        return max(times)
 
     def superseded(self, old: str, batch: float) -> int:
         """Writes acknowledged through the edge that a host served which had lost the group more than a moment ago."""
         tunnel = self.tunnel(old)
-        return sum(
-            row["method"] == "POST" and row["status"] == 200 and row["tunnel"] == tunnel and row["at"] > batch
-            for row in self.cloud.control.requests()
-        )
+        rows = [row for row in self.cloud.control.requests() if row["tunnel"] == tunnel and row["at"] > batch]
+        return len([row for row in rows if row["method"] == "POST" and row["status"] == 200])
 
     def size(self, host: str) -> str:
         """How much the group's live data is."""
@@ -105,7 +117,7 @@ class Moves:
 
 def took(record: dict[str, Any], step: str) -> float:
     """Seconds of a step, all its tries together."""
-    return round(sum(one["seconds"] for one in record["steps"] if one["step"] == step), 1)
+    return round(sum(float(one["seconds"]) for one in record["steps"] if one["step"] == step), 1)
 
 
 def at(record: dict[str, Any], step: str) -> float:
