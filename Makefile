@@ -75,11 +75,11 @@ measure-failing: bootstrap ## A service that fails for 100 days beside one that 
 
 measure-switchovers: bootstrap ## 10 planned switchovers in the practice world, written to all the time (ARGS="--moves 10 --delays 0.2,3")
 	@$(UNDERSTUDY) lab up
-	@UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/switchovers.py $(ARGS)
+	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/switchovers.py $(ARGS)
 
 measure-failovers: bootstrap ## 10 failovers with the primary's power cut at random moments (ARGS="--rounds 10 --seed 1")
 	@$(UNDERSTUDY) lab up
-	@UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
+	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)

@@ -35,15 +35,16 @@ class Broken(Exception):
 
 
 class Moves:
-    """The staged lab, converged on both hosts with a backup in the repository."""
+    """The staged lab. ``folder`` and ``inventory``: the project whose verbs are run, this checkout's own by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path = ROOT, inventory: str = INVENTORY) -> None:
+        self.folder, self.inventory = folder, inventory
         os.environ.setdefault(world.RESOLVERS, "lab")  # with them the hosts have guards
         self.settings = find_settings()
         self.facts: Facts = staging.staged(self.settings)
         world.use_lab_key()
         self.cloud: Cloudflare = world.cloud()
-        self.edge: Edge = open_edge(project.hosts(INVENTORY))
+        self.edge: Edge = open_edge(project.hosts(str(folder / inventory)))
 
     def owner(self) -> str:
         return flip.read(self.edge, [GROUP])[GROUP].ownership.owner
@@ -66,10 +67,16 @@ class Moves:
 
     def verb(self, *words: str, timeout: float = 1800) -> tuple[int, str, str]:
         """(exit code, standard output, messages) of an ``understudy`` verb, run as a person would."""
-        argv = [sys.executable, "-m", "understudy.cli", *words, "-i", INVENTORY]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYINFRA_PROGRESS": "off"}
+        argv = [sys.executable, "-m", "understudy.cli", *words, "-i", self.inventory]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYINFRA_PROGRESS": "off"}
         done = subprocess.run(
-            argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            argv,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         return done.returncode, done.stdout, done.stderr
 

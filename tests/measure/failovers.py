@@ -1,6 +1,6 @@
 """Failovers of the critical group: the owner's power is cut at a random moment, the other host takes over, the dead one comes back.
 
-    python tests/measure/failovers.py [--rounds 10] [--delays 0.2,3] [--seed 1]
+    PYTHONPATH=. python tests/measure/failovers.py [--rounds 10] [--delays 0.2,3] [--seed 1]
 
 Writers and readers ask for its services through the edge all the time. After each failover the dead host is switched on: what
 it starts before its guard allowed it, what it serves; then a planned switchover goes back. Exits 1 when a bar does not hold:

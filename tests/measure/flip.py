@@ -1,6 +1,6 @@
 """Flips of the critical group between the lab's two hosts while visitors ask at every colo: what they meet, how long it takes.
 
-    python tests/measure/flip.py [--flips 6] [--delays 0.2,3]
+    PYTHONPATH=. python tests/measure/flip.py [--flips 6] [--delays 0.2,3]
 
 Both hosts have been converged (`understudy converge -i inventory/lab.py`). Every change reaches each colo and resolver after
 a delay drawn evenly between the two numbers, records and texts on their own.

@@ -1,6 +1,6 @@
 """Refreshes of a replica: requests and calls of an idle one, and a full and a changed one beside bare restic restores.
 
-    python tests/measure/idle_refresh.py [--rounds 5] [--megabytes 200] [--snapshots 0]
+    PYTHONPATH=. python tests/measure/idle_refresh.py [--rounds 5] [--megabytes 200] [--snapshots 0]
 
 The lab's two hosts are staged and converged, with guards (UNDERSTUDY_LAB_RESOLVERS where the lab has none of its own), and
 lemongrab owns the group. ``--megabytes`` of files are put into Nextcloud's data first; ``--snapshots`` makes the

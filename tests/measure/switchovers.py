@@ -1,6 +1,6 @@
 """Planned switchovers of the critical group there and back, while writers and readers ask for its services through the edge.
 
-    python tests/measure/switchovers.py [--moves 10] [--delays 0.2,3]
+    PYTHONPATH=. python tests/measure/switchovers.py [--moves 10] [--delays 0.2,3]
 
 Both hosts have been converged with the lab's resolvers (`UNDERSTUDY_LAB_RESOLVERS=lab`), repositories made, one backup done
 (`make measure-switchovers` does all that). Exits 1 when an acknowledged write is lost or a superseded epoch acknowledged one.
