@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from . import baseline, firewall
+from .agent.repo.restic import OWN as RESTIC
 from .desired import Desired, Stack, UnitWish
 from .errors import Refused, UnderstudyError
 from .ownership.held import held
@@ -77,7 +78,7 @@ def request(desired: Desired) -> dict[str, Any]:
     """What the survey has to look at for this host."""
     ubuntu = baseline.tree(desired.settings, os_id="ubuntu")
     return {
-        "paths": sorted({*desired.tree.entries, *ubuntu.entries, firewall.CONFIRMED}),
+        "paths": sorted({*desired.tree.entries, *ubuntu.entries, firewall.CONFIRMED, RESTIC}),
         "packages": sorted({*baseline.candidates(desired.settings), *desired.service_packages}),
         "units": [unit.name for unit in desired.units],
         "users": desired.users,

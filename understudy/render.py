@@ -16,6 +16,7 @@ from .jinja import render_file
 from .ownership import files as ownership
 from .probes import wishes
 from .protection import files as protection
+from .protection import pinned
 from .protection import secrets as backup_secrets
 from .service import Service
 from .settings import HostSettings
@@ -94,6 +95,8 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
     result.packages = [*own, *(name for name in result.service_packages if name not in own)]
     result.units = [*baseline.units(settings, agent=bool(agent), installed=installed), *result.service_units]
     result.validators = [*baseline.validators(settings, agent=bool(agent)), *result.service_validators]
+    if protection.PLAN in result.tree.entries:
+        pinned.add(result, baseline.platform(system), str(system.get("arch", "")))
 
 
 def placed(catalog: Catalog, settings: HostSettings) -> list[str]:

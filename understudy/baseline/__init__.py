@@ -5,7 +5,7 @@ Everything here is pure: settings in, files, package names, units and validators
 
 from .daemon import DAEMON_JSON, DaemonJsonError, docker_keys, merge_daemon_json
 from .files import AGENT, entries, tree
-from .packages import PlatformError, candidates, packages
+from .packages import PlatformError, candidates, packages, platform
 from .ssh import SSHD_DROP_IN, connection_faults, permit_root, sshd_problems
 from .system import other_time_daemon, units, validators
 
@@ -23,6 +23,7 @@ __all__ = [
     "other_time_daemon",
     "packages",
     "permit_root",
+    "platform",
     "sshd_problems",
     "tree",
     "units",

@@ -40,10 +40,10 @@ def packages(
     ``has_docker``/``has_compose``: ``docker version`` and ``docker compose version`` answer, whoever
     installed them (Docker's own packages and the distribution's exclude each other). Raises PlatformError.
     """
-    platform = _platform(host_os)
+    found = platform(host_os)
     wanted = set(_of_parts(settings))
     if settings.parts.docker:
-        wanted.update(_docker(platform, installed, has_docker, has_compose))
+        wanted.update(_docker(found, installed, has_docker, has_compose))
     if other_time_daemon(installed):
         wanted.discard("systemd-timesyncd")
     return sorted(wanted)
@@ -52,8 +52,8 @@ def packages(
 def candidates(settings: HostSettings) -> list[str]:
     """Every package name :func:`packages` could return or has to know of: what a survey asks about."""
     wanted = {*_of_parts(settings), *TIME_DAEMONS, "docker-ce", "docker-compose-plugin"}
-    for platform in _data()["platforms"]:
-        wanted.update(platform["docker"], platform["compose"])
+    for one in _data()["platforms"]:
+        wanted.update(one["docker"], one["compose"])
     return sorted(wanted)
 
 
@@ -64,12 +64,13 @@ def _of_parts(settings: HostSettings) -> Iterator[str]:
         yield from by_part.get(part, [])
 
 
-def _platform(host_os: Mapping[str, Any]) -> dict[str, Any]:
+def platform(host_os: Mapping[str, Any]) -> dict[str, Any]:
+    """What platforms.yaml says of a system. Raises PlatformError for one that nobody has tested."""
     known: list[dict[str, Any]] = _data()["platforms"]
-    for platform in known:
-        if (platform["id"], platform["version"]) == (host_os.get("id"), host_os.get("version_id")):
-            return platform
-    names = ", ".join(platform["name"] for platform in known)
+    for one in known:
+        if (one["id"], one["version"]) == (host_os.get("id"), host_os.get("version_id")):
+            return one
+    names = ", ".join(one["name"] for one in known)
     given = f"{host_os.get('id') or 'an unknown system'} {host_os.get('version_id') or ''}".strip()
     raise PlatformError(f"this host runs {given}, which is not supported: use one of {names}")
 

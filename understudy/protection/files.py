@@ -75,7 +75,7 @@ def kept_services(result: Desired) -> set[str]:
 
 def packages(policy: Policy) -> list[str]:
     """Debian packages that backups need on the host."""
-    needed = [] if policy.restic else ["restic"]
+    needed = [] if policy.restic else ["restic"]  # what the host's own is replaced by: pinned.py
     remote = {repository.scheme for repository in policy.repositories.values()}
     if remote & {"sftp", "rclone"}:
         needed.append("openssh-client")

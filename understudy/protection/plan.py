@@ -52,7 +52,7 @@ def settings(policy: Policy, credential_files: Mapping[str, str]) -> dict[str, A
     """What is true of the host's backups as a whole. Sizes in bytes, windows in local time."""
     pings = {tier: f"ping-{tier}" for tier in ALL_TIERS if f"ping-{tier}" in credential_files}
     return {
-        "restic": policy.restic or "",
+        "restic": policy.restic if isinstance(policy.restic, str) else "",
         "ping": pings,
         "alarm": "alarm-url" if "alarm-url" in credential_files else "",
         "verify_parts": policy.verify_weeks,

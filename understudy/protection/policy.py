@@ -109,8 +109,19 @@ class Keep(_Model):
     weekly_days: int = 90
 
 
+class Fetched(_Model):
+    """A program that the control machine fetches and sends; ``sha256`` is that of the file at ``url``."""
+
+    url: str = Field(pattern=r"^https?://")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Policy(_Model):
-    """The backup policy of one host: ``backup`` in its inventory or group_data."""
+    """The backup policy of one host: ``backup`` in its inventory or group_data.
+
+    ``restic``: a path on the host, or one to be fetched (protection/pinned.py); by default the distribution's, and where
+    that is too old the one of programs.yaml.
+    """
 
     repositories: dict[str, RepositorySettings] = {}
     tiers: dict[TierName, TierSettings] = {}
@@ -124,7 +135,7 @@ class Policy(_Model):
     drill_budget_gib: float = 20.0
     shrink_percent: int = Field(default=20, ge=1, le=100)
     store_patience: int = Field(default=120, ge=15)  # seconds a run goes on with a store that gives nothing
-    restic: str | None = None
+    restic: str | Fetched | None = None
     jobs: dict[str, copying.JobSettings] = {}
     remotes: dict[str, copying.RemoteSettings] = {}
 
