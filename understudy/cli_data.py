@@ -122,8 +122,11 @@ def restore(
         str, typer.Option(help="From this repository; default: the first that answers.")
     ] = "",
     to: Annotated[str, typer.Option(help="Into this new folder of the host; no service is touched.")] = "",
+    here: Annotated[
+        str, typer.Option(help="Into this new folder of this machine, with your keys; no host is asked.")
+    ] = "",
     path: Annotated[
-        list[str] | None, typer.Option(help="Only these, e.g. 'app:/data/anna/**'; needs --to.")
+        list[str] | None, typer.Option(help="Only these, e.g. 'app:/data/anna/**'; needs --to or --here.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     in_place: Annotated[
@@ -139,8 +142,15 @@ def restore(
     announce("restore", inventory, limit, as_json)
     if not services and not everything:
         raise BadInput("name the services to restore, or say --all")
-    if path and not to:
-        raise BadInput("--path restores files beside the service: say where with --to DIR")
+    if path and not (to or here):
+        raise BadInput("--path restores files beside the service: say where with --to DIR or --here DIR")
+    if here:
+        from .cli_bring import onto_this_machine
+
+        onto_this_machine(
+            services or [], here, inventory, limit, repository, snapshot, moment(time), path or [], as_json
+        )
+        return
     request = {
         "services": services or [],
         "snapshot": snapshot,

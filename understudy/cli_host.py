@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import runner
 from .cli_data import Inventory, Json, announce, answered, ask, confirm_host, finish
@@ -115,7 +115,7 @@ def _ask(request: dict[str, Any], inventory: str, host: str, *, reads: bool) -> 
 
 
 def _show(console: Console, items: Iterable[Item]) -> None:
-    table = Table("kind", "what", "is", "when leaving", box=None, pad_edge=False)
+    table = Table("kind", Column("what", overflow="fold"), "is", "when leaving", box=None, pad_edge=False)
     for item in items:
         fate = FATES[item["fate"]] + (f": {item['why']}" if item["why"] else "")
         table.add_row(

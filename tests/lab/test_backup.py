@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +153,21 @@ def test_single_files_come_back_beside_the_service(project: Project, host: LabHo
     assert outcome.code == 0, outcome.output
     found = host.output("cd /srv/out && find . -type f | grep -c lab-")
     assert int(found) == rows(host, "nextcloud")["count"]
+
+
+def test_data_comes_onto_this_machine_without_any_host(
+    project: Project, host: LabHost, kept: Outcome, tmp_path: Path
+) -> None:
+    call(host, "vaultwarden", *COMMIT)
+    assert all(row["ok"] for row in backup(project, "vaultwarden"))
+    expected = rows(host, "vaultwarden")["count"]
+    words = ("restore", "vaultwarden", "--here", str(tmp_path / "out"), "-i", "inventory/lab.py")
+    outcome = project.verb(*words, "--host", "lemongrab")
+    assert outcome.code == 0, outcome.output
+    (found,) = (tmp_path / "out" / "vaultwarden").rglob("db.sqlite3")
+    query = "SELECT count(*) FROM ciphers WHERE name LIKE 'lab-%'"
+    assert sqlite3.connect(found).execute(query).fetchone() == (expected,)
+    assert project.verb(*words, "--host", "lemongrab").code == 3
 
 
 def test_a_plan_after_a_restore_says_no_changes(project: Project, host: LabHost, kept: Outcome) -> None:
