@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from lab import registry
 from lab.cloudflare import place as cloudflare
 from lab.engine import docker, ensure_engine, reachable, stop_engine
 from lab.hetzner import daemon as hetzner
@@ -29,6 +30,7 @@ def remove_lab(settings: Settings, *, everything: bool) -> None:
     if everything and settings.state.is_dir():
         wake_engine(settings)
     stores.down(settings)
+    registry.down(settings)
     hetzner.down(settings)
     cloudflare.down(settings)
     if reachable():

@@ -64,11 +64,6 @@ class Registry:
                 f"registry-{name}", self.place.folder, [str(program), "serve", str(config)], ready, (config,)
             ).ensure()
 
-    def down(self) -> None:
-        """Ended, and its images thrown away."""
-        stop_all(self.place.folder)
-        shutil.rmtree(self.place.folder / "images", ignore_errors=True)
-
     def push(self, reference: str) -> None:
         """Put an image there that serves its own tag as /version; ``reference`` as on Docker Hub (owner/name:tag)."""
         at = f"{LOOPBACK}:{self.place.port(PUSH)}/{reference}"
@@ -93,6 +88,14 @@ class Registry:
         log = (self.place.folder / "registry-pull.log").read_text(errors="replace")
         words = (line.split('"') for line in log.splitlines())
         return [parts[1].split()[1] for parts in words if len(parts) > 2 and parts[1].startswith("GET /v2/")]
+
+
+def down(settings: Settings) -> None:
+    """Ended, if a test had it running; its images are thrown away."""
+    folder = settings.state / "registry"
+    if folder.is_dir():
+        stop_all(folder)
+        shutil.rmtree(folder / "images", ignore_errors=True)
 
 
 def find_registry(settings: Settings, facts: Facts) -> Registry:

@@ -10,7 +10,7 @@ import pytest
 from conftest import Lab, LabHost
 from project import ROOT, Project
 
-from lab.registry import Registry, find_registry
+from lab.registry import Registry, down, find_registry
 
 pytestmark = pytest.mark.lab
 
@@ -36,7 +36,7 @@ def registry(lab: Lab) -> Iterator[Registry]:
     found = find_registry(lab.settings, lab.facts)
     found.up()
     yield found
-    found.down()
+    down(lab.settings)
 
 
 @pytest.fixture(scope="module")
