@@ -4,7 +4,7 @@ PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
 VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,13 @@ measure-switchovers: bootstrap ## 10 planned switchovers in the practice world, 
 measure-failovers: bootstrap ## 10 failovers with the primary's power cut at random moments (ARGS="--rounds 10 --seed 1")
 	@$(UNDERSTUDY) lab up
 	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
+
+measure-troubles: bootstrap ## Moves with lost answers, two operators, killed control machines, wrong clocks, cut lines (ARGS="[SCENARIO...]")
+	@$(UNDERSTUDY) lab up
+	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/troubles.py $(ARGS)
+
+measure-idle: bootstrap ## An idle tick beside its dumps and bare restic, on 90 days of ticks (ARGS="--rounds 11 --snapshots 350")
+	@PYTHONPATH=. .venv/bin/python tests/measure/idle_tick.py $(ARGS)
 
 measure-throughput: bootstrap ## Restores of 2 GB beside bare restic (ARGS="rounds GB")
 	@$(PYTHON_TOOLS)/python tests/measure/restore_throughput.py $(ARGS)
