@@ -2,7 +2,7 @@
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
 .DEFAULT_GOAL := help
-VERBS := update backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
+VERBS := update watch backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
 .PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
@@ -48,6 +48,9 @@ restore: bootstrap ## Bring data back (ARGS="SERVICE --dry-run")
 
 status: bootstrap ## How well everything is kept; fails when anything is overdue
 	@$(UNDERSTUDY) status $(ARGS)
+
+watch: bootstrap ## What hosts that could take over see of the owners; fails when one is not well
+	@$(UNDERSTUDY) watch $(ARGS)
 
 edge-check: bootstrap ## Measure your zone with a canary: the conditional batch, and how fast changes arrive
 	@$(UNDERSTUDY) edge check $(ARGS)

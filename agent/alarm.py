@@ -27,7 +27,12 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
     """The verb."""
     unit = (request.get("words") or ["an understudy unit"])[0]
     plan = plans.load(root)
-    text = f"{plan.host}: {unit} failed. {_last_words(unit)}".strip()[:_TEXT_LIMIT]
+    return tell(root, plan, f"{unit} failed. {_last_words(unit)}", unit)
+
+
+def tell(root: Root, plan: plans.Plan, words: str, unit: str = "") -> dict[str, Any]:
+    """Say something to the owner, this host's name before it. Raises AgentError when it cannot be delivered."""
+    text = f"{plan.host}: {words}".strip()[:_TEXT_LIMIT]
     name = plan.settings.get("alarm")
     if not name:
         ledger.add(root, "alarm", unit=unit, text=text, told=None)
@@ -40,7 +45,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         # The address may hold a token, so it is not in the sentence.
         reason = getattr(error, "reason", None) or type(error).__name__
         ledger.add(root, "alarm", unit=unit, text=text, ok=False, error=f"not delivered: {reason}")
-        raise AgentError(f"{unit} failed and the alarm could not be delivered: {reason}", "io") from None
+        raise AgentError(f"{text[:200]} - and the alarm could not be delivered: {reason}", "io") from None
     ledger.add(root, "alarm", unit=unit, text=text, told="alarm-url")
     return {"told": "alarm-url", "text": text}
 

@@ -31,6 +31,7 @@ PROTECTING = (
     "alarm",
     "update",
     "guard",
+    "watch",
     "freeze",
     "journey",
     "thaw",

@@ -23,6 +23,7 @@ from . import (
     cli_schedule,
     cli_status,
     cli_switchover,
+    cli_watch,
     firstline,
     runner,
     tables,
@@ -163,6 +164,7 @@ app.command()(cli_data.jobs)
 app.command()(cli_status.status)
 app.command()(cli_switchover.switchover)
 app.command()(cli_switchover.failover)
+app.command()(cli_watch.watch)
 app.command()(cli_repo.snapshots)
 app.command()(cli_repo.mount)
 app.add_typer(cli_host.app, name="host", help="One host: footprint, leave.")

@@ -8,7 +8,7 @@ MAIN = ("audit", "import", "plan", "converge", "backup", "restore", "drill", "sw
 PANELS = {
     "Every day": MAIN,
     "One service": ("update", "retire", "snapshots", "mount", "jobs"),
-    "Another host": ("failover", "replica", "recover", "edge"),
+    "Another host": ("failover", "watch", "replica", "recover", "edge"),
     "Around it": ("init", "secrets", "repo", "host", "kit"),
     "Practice": ("lab", "demo"),
 }

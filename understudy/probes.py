@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from .desired import ProbeWish
@@ -58,6 +59,23 @@ def _routed(result: Desired, service: Service) -> list[ProbeWish]:
             url = f"http://127.0.0.1:{result.settings.proxy_port}{probe.path}"
             found.append(ProbeWish(service.name, name, request(name, url, probe, name)))
     return found
+
+
+def public(result: Desired, group: str) -> list[dict[str, Any]]:
+    """Requests that prove a move group's public names as visitors ask for them."""
+    front = result.settings.cloudflare.front_url
+    names = {name for name in result.services if result.catalog.services[name].block.group == group}
+    routed = [wish for name in names for wish in _routed(result, result.catalog.services[name])]
+    return [as_visitor(wish.request, front) for wish in sorted(routed, key=lambda wish: wish.name)]
+
+
+def as_visitor(probe: dict[str, Any], front_url: str = "") -> dict[str, Any]:
+    """A probe of the proxy as a visitor's request. ``front_url``: as in the inventory's `cloudflare`."""
+    name, place = str(probe["name"]), urllib.parse.urlsplit(str(probe["url"]))
+    path = (place.path or "/") + (f"?{place.query}" if place.query else "")
+    if front_url:
+        return {**probe, "url": f"{front_url.rstrip('/')}{path}", "host": name, "wait": 0}
+    return {**probe, "url": f"https://{name}{path}", "host": None, "wait": 0}
 
 
 def request(name: str, url: str, probe: Probe, host: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .errors import BadInput, Refused
 from .faults import CatalogError, Fault
 from .jinja import render_file
 from .ownership import files as ownership
+from .ownership import watching
 from .probes import wishes
 from .protection import files as protection
 from .protection import pinned
@@ -60,6 +61,7 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
     result.probes = wishes(result)
     protection.add(result, secrets.get(backup_secrets.HOST, {}))
     ownership.add(result)
+    watching.add(result)
     result.masks = {value: secret for values in secrets.values() for secret, value in values.items()}
     result.service_entries = list(result.tree)
     complete(result, ASSUMED)

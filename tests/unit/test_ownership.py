@@ -144,3 +144,24 @@ def test_a_resolver_without_tls_is_refused() -> None:
         settings_of(
             "box", {"domain": "example.org", "ownership": {"resolvers": ["http://1.1.1.1/dns-query"]}}
         )
+
+
+def test_hosts_that_may_take_over_look_at_public_names_and_no_others_do(
+    wanted: Callable[..., Desired],
+) -> None:
+    spare = wanted(
+        "spare", peers=PAIR, edge="cloudflare", ownership={"watch": {"direct": {"box": "tcp://192.0.2.1:22"}}}
+    )
+    told = json.loads(spare.tree.entries["/etc/understudy/watch.json"].content)
+    assert told["patience"] == 300 and told["host"] == "spare"
+    for group in told["groups"].values():
+        assert group["public"] and all(one["url"].startswith("https://") for one in group["public"])
+        assert group["direct"] == {"box": "tcp://192.0.2.1:22"}
+    assert "/etc/understudy/watch.json" not in wanted().tree.entries
+
+
+def test_an_address_that_nobody_can_connect_to_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"'192\.0\.2\.1' is not tcp://ADDRESS:PORT"):
+        settings_of(
+            "box", {"domain": "example.org", "ownership": {"watch": {"direct": {"box": "192.0.2.1"}}}}
+        )

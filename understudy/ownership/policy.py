@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -37,6 +38,27 @@ class GroupSettings(_Model):
     slots: Literal[1, 2] = 2
 
 
+class Watch(_Model):
+    """How a host that could take over looks at the owner. ``every`` and ``patience`` in seconds.
+
+    ``direct``: host to a tcp://ADDRESS:PORT of it that the others can reach past the edge (a LAN, a VPN), where there is
+    one. ``references``: addresses of the internet that tell whether this host's own line is dead.
+    """
+
+    every: int = Field(default=30, ge=10)
+    patience: int = Field(default=5 * MINUTE, ge=30)
+    direct: dict[str, str] = {}
+    references: list[str] = Field(default=["tcp://1.1.1.1:443", "tcp://9.9.9.9:443"], min_length=1)
+
+    @field_validator("direct", "references")
+    @classmethod
+    def _tcp(cls, given: dict[str, str] | list[str]) -> dict[str, str] | list[str]:
+        for address in given.values() if isinstance(given, dict) else given:
+            if not re.fullmatch(r"tcp://[^/:@]+:\d+", address):
+                raise ValueError(f"{address!r} is not tcp://ADDRESS:PORT")
+        return given
+
+
 class Ownership(_Model):
     """``resolvers`` answer DNS over HTTPS (RFC 8484); ``cacert``: a file on the host that signs them, if not the system's.
 
@@ -52,6 +74,7 @@ class Ownership(_Model):
     groups: dict[str, GroupSettings] = {}
     boot_wait: int = Field(default=120, ge=0)
     keep_days: int = Field(default=30, ge=30)
+    watch: Watch = Watch()
 
     @field_validator("resolvers")
     @classmethod

@@ -52,12 +52,7 @@ class Scene:
                 f"{host} carries no service of the group {name!r}; it carries {', '.join(self.groups(host))}"
             )
         kept = one.plan["services"]
-        front = one.settings.cloudflare.front_url
-        wanted = [
-            through.public(wish.request, front)
-            for wish in probes.wishes(desired)
-            if wish.service in names and wish.request["host"]
-        ]
+        wanted = probes.public(desired, name)
         return Group(name, tuple(n for n in names if n in kept), tuple(wanted))
 
     def groups(self, host: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..traffic import tunnels
 from ..traffic.edge import Edge
 from .hosts import Remote
 
-__all__ = ["TOKEN", "admit", "asked", "probed", "public", "published", "tell_token"]
+__all__ = ["TOKEN", "admit", "asked", "probed", "published", "tell_token"]
 
 TOKEN = "/etc/understudy/secrets/cloudflared/TUNNEL_TOKEN"  # noqa: S105 - a path
 _WRITE = (
@@ -38,17 +37,8 @@ def tell_token(host: Remote, token: str) -> str:
     return said
 
 
-def public(probe: dict[str, Any], front_url: str = "") -> dict[str, Any]:
-    """A probe of the proxy on its host as a visitor asks it. ``front_url``: as in the inventory's `cloudflare`."""
-    name, place = str(probe["name"]), urllib.parse.urlsplit(str(probe["url"]))
-    path = (place.path or "/") + (f"?{place.query}" if place.query else "")
-    if front_url:
-        return {**probe, "url": f"{front_url.rstrip('/')}{path}", "host": name, "wait": 0}
-    return {**probe, "url": f"https://{name}{path}", "host": None, "wait": 0}
-
-
 def asked(requests: Iterable[dict[str, Any]]) -> list[str]:
-    """Ask once, each as :func:`public` makes it. Returns what is wrong, a sentence each."""
+    """Ask once, each as probes.public makes it. Returns what is wrong, a sentence each."""
     found = asking.run({"probes": list(requests)}, Root())["results"]
     return [f"{one['name']}: {one['error']}" for one in found if not one["ok"]]
 
