@@ -4,7 +4,8 @@ Request: {"group", "keep": {...} | null, "over": "", "record": {...} for the led
 "id" and "ended"; while one of another id is open here it is refused, unless ``over`` names that id. Reply: {"group",
 "journey": what is kept now | null, "boottime": seconds by CLOCK_BOOTTIME, against which a grant is counted, "host", "at":
 by this host's clock, "services": [of the group], "epoch", "owner", "may", "offered": what could be promoted
-(agent/replica/slots.py), "unsaved": epochs after which this host alone holds what it wrote}.
+(agent/replica/slots.py), "unsaved": epochs after which this host alone holds what it wrote,
+"answered": when a resolver last answered the guard, by this host's clock, 0 for never}.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "owner": held.owner,
         "may": may.allowed(root, group),
         "offered": offered(root, group),
+        "answered": held.at,
         "unsaved": [one["epoch"] for one in diverged.pending(held)],
     }
 

@@ -67,10 +67,12 @@ def guard(
 def guard_lines(reply: Mapping[str, Any]) -> list[str]:
     """What a guard found, a line a group."""
     off = ["the guard is switched off: everything runs"] if reply.get("off") else []
-    return off + [
-        f"{name}: {'runs' if facts['may'] else 'down'}, epoch {facts['epoch']} is {facts['owner']}'s ({facts['why']})"
-        for name, facts in reply["groups"].items()
-    ]
+    found = []
+    for name, facts in reply["groups"].items():
+        runs = "runs" if facts["may"] else "down"
+        found.append(f"{name}: {runs}, epoch {facts['epoch']} is {facts['owner']}'s ({facts['why']})")
+        found += [f"  {resolver}: {why}" for resolver, why in (facts.get("silent") or {}).items()]
+    return off + found
 
 
 @app.command()

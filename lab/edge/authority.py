@@ -21,6 +21,8 @@ def ensure(folder: Path, address: str) -> tuple[Path, Path, Path]:
     authority, certificate, key = folder / "ca.pem", folder / f"{address}.pem", folder / f"{address}.key"
     folder.mkdir(parents=True, exist_ok=True)
     if not all(path.exists() for path in (authority, certificate, key)):
+        for old in folder.glob("[0-9]*.pem"):  # signed by the authority that is replaced now
+            old.unlink()
         _make(authority, certificate, key, address)
     return authority, certificate, key
 

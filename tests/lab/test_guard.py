@@ -21,6 +21,10 @@ from understudy.jinja import render
 pytestmark = pytest.mark.lab
 
 WAIT = 4
+INSTALL = (
+    "command -v docker nft >/dev/null && docker compose version >/dev/null 2>&1 || { apt-get -qq update && "
+    "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install docker.io docker-compose docker-cli nftables >/dev/null 2>&1; }"
+)
 MANAGED = tuple(f"managed{number}" for number in range(1, 6))
 FOREIGN = tuple(f"foreign{number}" for number in range(1, 6))
 UNITS = {
@@ -47,6 +51,7 @@ def put(host: LabHost, path: str, content: str | bytes) -> None:
 def host(lab: Lab, resolver: Resolver) -> Iterator[LabHost]:
     """The standby with ten small projects; five of them are a group that it or lemongrab may own."""
     host = lab.host("standby")
+    host.run(INSTALL, check=True)
     image = host.output("docker image ls --format '{{.Repository}}:{{.Tag}}' | grep ^nginx | head -1")
     put(host, AGENT, hostside.zipapp())
     put(host, "/etc/understudy/resolver.pem", resolver.cacert.read_text())

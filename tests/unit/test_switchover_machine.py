@@ -206,3 +206,26 @@ def test_each_reason_names_what_is_wrong(words: str, change: dict[str, object]) 
 def test_a_copy_that_is_too_old_is_not_promoted_by_force_unless_said() -> None:
     old = machine.replace(WELL, stale=("nextcloud",))
     assert "--stale" in reasons(old, forced=True)[0] and reasons(old, forced=False) == []
+
+
+@pytest.mark.parametrize(
+    ("deaf", "forced", "said"),
+    [
+        ("source", False, "no resolver has answered the guard of lemongrab for 20 min"),
+        ("target", False, "no resolver has answered the guard of standby for 20 min"),
+        ("target", True, "no resolver has answered the guard of standby for 20 min"),
+        ("source", True, ""),
+    ],
+)
+def test_a_guard_that_hears_nothing_is_no_base_for_a_move(deaf: str, forced: bool, said: str) -> None:
+    hears = {"at": 5000.0, "answered": 4990.0, "may": "named", "epoch": 3}
+    both = {"source": dict(hears), "target": dict(hears)}
+    both[deaf]["answered"] = 3800.0
+    found = reasons(Facts("critical", "lemongrab", "standby", "lemongrab", 3, **both), forced=forced)
+    assert ("; ".join(found).startswith(said) and bool(found)) if said else found == []
+
+
+def test_a_guard_that_never_heard_anything_says_so() -> None:
+    never = {"at": 5000.0, "answered": 0.0, "may": "named", "epoch": 3}
+    found = reasons(Facts("critical", "lemongrab", "standby", "lemongrab", 3, never, never), forced=False)
+    assert any("the guard of standby ever, so it would not learn who owns critical" in one for one in found)

@@ -62,6 +62,12 @@ class Scene:
         found = (desired.catalog.services[name].block.group for name in desired.services)
         return sorted({group for group in found if group != HOST_GROUP})
 
+    def known(self, group: str) -> None:
+        """Raises BadInput for a group that no host of the inventory carries."""
+        found = sorted({name for host in self.hosts for name in self.groups(host)})
+        if group not in found:
+            raise BadInput(f"no host carries a service of the group {group!r}; there are {', '.join(found)}")
+
     def close(self) -> None:
         """End the connections."""
         for remote in self.remotes.values():
@@ -96,6 +102,7 @@ def look(
     scene: Scene, group: str, target: str, *, forced: bool, stale: bool = False
 ) -> tuple[Journey, list[Loss]]:
     """The journey that may begin, and what it would lose. Raises Refused with every reason; nothing was changed."""
+    scene.known(group)
     owner, epoch, claim = _ownership(scene, group, target)
     source = owner or next(name for name in scene.hosts if name != target)
     facts, lost = _facts(scene, group, source, target, owner, epoch, forced=forced)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Facts", "reasons"]
+__all__ = ["HEARD", "Facts", "reasons"]
+
+HEARD = 600.0
+"""Seconds for which a guard may not have heard any resolver and still be believed to hear them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def reasons(facts: Facts, *, forced: bool) -> list[str]:
         found.append(
             f"{target} differs from its description in {facts.pending} things: `understudy converge --limit {target}`, then again"
         )
-    found += _epochs(facts)
+    found += _epochs(facts) + _deaf(facts, forced)
     if facts.journey and not facts.journey.get("ended"):
         found.append(
             f"another switchover of {group} is open ({facts.journey.get('id')}, at {facts.journey.get('at')}): "
@@ -67,6 +70,23 @@ def _epochs(facts: Facts) -> list[str]:
             f"the records of epoch {seen} from their history first"
         ]
     return []
+
+
+def _deaf(facts: Facts, forced: bool) -> list[str]:
+    """A guard that hears nothing would not learn that its group has moved, or that it came here."""
+    asked = [(facts.target_name, facts.target), *([] if forced else [(facts.source_name, facts.source)])]
+    found = []
+    for name, said in asked:
+        if not facts.epoch or said is None or "answered" not in said:
+            continue
+        silent = float(said["at"]) - float(said["answered"])
+        if silent > HEARD:
+            since = f"for {silent / 60:.0f} min" if said["answered"] else "ever"
+            found.append(
+                f"no resolver has answered the guard of {name} {since}, so it would not learn who owns {facts.group}: "
+                f"`understudy host guard {name}` says why"
+            )
+    return found
 
 
 def _other_side(facts: Facts, forced: bool) -> list[str]:
