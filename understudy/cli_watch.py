@@ -13,7 +13,7 @@ WORDS = {
     "well": "served",
     "own-line": "nothing known: that host's own line is dead",
     "service": "some names do not serve",
-    "services": "connected, and nothing serves",
+    "services": "every name answers with an error",
     "uplink": "the owner answers, its tunnel has no connection",
     "host": "the owner is not there",
     "edge": "the edge does not answer",
@@ -23,7 +23,7 @@ WORDS = {
 def watch(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False) -> None:
     """Whether owners of move groups are well, as the hosts see it that could take over; exit 1 when one is not."""
     announce("watch", inventory, limit, as_json)
-    result = ask("watch", {}, inventory, limit, reads=True, quiet=True)
+    result = ask("watch", {"only_look": True}, inventory, limit, reads=True, quiet=True)
     replies = answered(result)
     groups = [
         (report["host"], name, one) for report in replies for name, one in report["reply"]["groups"].items()

@@ -7,14 +7,20 @@ reached from here, goes past it; others go to machines of the internet that have
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-__all__ = ["SETTLED", "Incident", "Seen", "cause", "look", "sentence"]
+__all__ = ["FAMILIES", "GAP", "SETTLED", "Incident", "Seen", "cause", "look", "sentence"]
 
 Cause = Literal["well", "own-line", "service", "services", "uplink", "host", "edge"]
 NO_CONNECTION = 530
 """Cloudflare's status for a tunnel that nothing is connected to (error 1033)."""
+FAMILIES: dict[str, str] = {
+    "host": "nothing", "uplink": "nothing", "services": "nothing", "service": "some", "edge": "edge",
+}  # fmt: skip
+"""Causes that are one loss to whoever asks: a group that is down stays down while the reason flickers."""
+GAP = 120.0
+"""Seconds between two looks after which nobody can say what was in between."""
 SETTLED = 60.0
 """Seconds for which all must be well before an incident is over."""
 
@@ -50,12 +56,19 @@ def cause(line: bool, public: Sequence[Seen], direct: bool | None) -> Cause:
 
 @dataclass
 class Incident:
-    """What is not well, since when (CLOCK_BOOTTIME), whether a person was told, and since when it is well again (0: is not)."""
+    """What is not well. Times by CLOCK_BOOTTIME, 0 for none.
+
+    ``kind``: of FAMILIES; ``since``: when its unbroken run began; ``told``: kinds of this incident that a person was told;
+    ``well``: since when all is well again; ``last``: the look before; ``retry``: not told again before.
+    """
 
     cause: Cause = "well"
+    kind: str = ""
     since: float = 0.0
-    told: str = ""
+    told: list[str] = field(default_factory=list)
     well: float = 0.0
+    last: float = 0.0
+    retry: float = 0.0
     names: list[str] = field(default_factory=list)
 
     def kept(self) -> dict[str, Any]:
@@ -68,24 +81,22 @@ def look(
 ) -> tuple[Incident, str]:
     """The incident after one more look, and what to tell: "", "begun" or "over".
 
-    Losses shorter than ``patience`` pass untold. While this host's own line is dead nothing is known, and nothing
-    changes. A cause that becomes another one is told anew.
+    Told once an unbroken run of one kind has lasted ``patience`` seconds, each kind once an incident. Looks that saw
+    nothing (the own line is dead) or did not happen end a run: time nobody looked at is no loss.
     """
+    kind, gap = FAMILIES.get(found, ""), bool(known.last) and now - known.last > GAP
     if found == "own-line":
-        return known, ""
+        return replace(known, since=0.0, kind="", well=0.0, last=now), ""
     if found == "well":
-        if known.cause == "well":
-            return Incident(), ""
-        known.well = known.well or now
-        over = now - known.well >= SETTLED or not known.told
-        return (Incident(), "over" if known.told else "") if over else (known, "")
-    since = known.since if known.cause != "well" else now
-    told = known.told if known.told == found else ""
-    now_is = Incident(found, since, told, 0.0, list(names))
-    if now - since < patience or told:
-        return now_is, ""
-    now_is.told = found
-    return now_is, "begun"
+        well = now if gap else known.well or now
+        if not known.told or now - well >= SETTLED:
+            return Incident(last=now), "over" if known.told else ""
+        return replace(known, cause=found, kind="", since=0.0, well=well, last=now), ""
+    since = known.since if known.kind == kind and known.since and not gap else now
+    after = replace(known, cause=found, kind=kind, since=since, well=0.0, last=now, names=list(names))
+    if kind in known.told or now - since < patience or now < known.retry:
+        return after, ""
+    return replace(after, told=[*known.told, kind]), "begun"
 
 
 def sentence(group: str, owner: str, here: str, incident: Incident, seconds: float) -> str:
@@ -101,8 +112,8 @@ def sentence(group: str, owner: str, here: str, incident: Incident, seconds: flo
         )
     if incident.cause == "services":
         return (
-            f"{owner} is connected, and nothing of {group} has served {long} ({names}): "
-            f"`understudy status --limit {owner}` says more; {failover} if it cannot be mended"
+            f"every public name of {group} has answered with an error {long} ({names}): the services, their proxy on {owner}, or "
+            f"the edge itself. `understudy status --limit {owner}` says more; only if that host cannot be mended: {failover}"
         )
     if incident.cause == "service":
         return f"{names} of {group} on {owner} has not served {long}, the rest of it does: `understudy status --limit {owner}`"
