@@ -15,7 +15,7 @@ from typing import Any
 
 from ..disk import Disk
 from ..errors import AgentError
-from ..repo import commands, repository
+from ..repo import commands, repository, restic
 from ..repo.restic import Repo
 from ..root import RUN, STATE, Root
 from ..say import say
@@ -35,6 +35,7 @@ __all__ = ["Tick"]
 
 _DUMP_TIMEOUT = 3600
 _QUIESCE_TIMEOUT = 900
+_UNLOCK_TIMEOUT = 120
 _COVERAGE_EVERY = 3600.0
 _SIDE_BY_SIDE = 4
 
@@ -75,8 +76,10 @@ class Tick:
             )
             if self.stores.clock_wrong:
                 self.warnings.append(self.stores.clock_wrong)
+            self._unlock()
             # Durable before its first use, so that no number is ever given twice.
             self.state.seq += 1
+            self.state.writing = sorted({*self.state.writing, *map(_mark, self.stores.repos.values())})
             self.state.save(self.disk)
             self._services()
         return self._finish()
@@ -95,6 +98,15 @@ class Tick:
                 owed.pay(self.disk, debt)
             except AgentError as error:
                 self.troubles.append(error.sentence)
+
+    def _unlock(self) -> None:
+        """A tick that was cut off (SIGKILL, power) leaves restic's lock, and no prune gets past it for an hour."""
+        for repo in self.stores.repos.values():
+            if _mark(repo) in self.state.writing:
+                try:
+                    restic.run(repo, commands.unlock(), timeout=_UNLOCK_TIMEOUT)
+                except AgentError as error:
+                    self.warnings.append(error.sentence)
 
     def _ask_early(self) -> None:
         """Questions to Docker that need no repository: their answers come while that is opened."""
@@ -371,6 +383,8 @@ class Tick:
         facts = [{k: v for k, v in row.__dict__.items() if k != "shrank" or v} for row in rows]
         ledger.add_all(self.root, "backup", facts)
         self._look_around()
+        closed = set(map(_mark, self.stores.repos.values()))
+        self.state.writing = [mark for mark in self.state.writing if mark not in closed]
         self.state.save(self.disk)
         return self._reply(rows)
 
@@ -424,6 +438,10 @@ class Tick:
         if complaint:
             self.warnings.append(complaint)
         return complaint is None
+
+
+def _mark(repo: Repo) -> str:
+    return f"{repo.key}/{repo.group}"
 
 
 def _hooked(job: Job) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "init",
     "probe",
     "snapshots",
+    "unlock",
     "walk",
 ]
 
@@ -104,6 +105,11 @@ def init(source: tuple[str, str] | None = None) -> list[str]:
 def copy(source: tuple[str, str], ids: Sequence[str]) -> list[str]:
     """Copy these snapshots from the repository that the two files name."""
     return ["copy", "--json", *_source(*source), "--retry-lock", _RETRY_LOCK, "--", *ids]
+
+
+def unlock() -> list[str]:
+    """Take away locks of processes of this host that are no more. Living ones, and others' within half an hour, stay."""
+    return ["unlock"]
 
 
 def check(part: int, parts: int) -> list[str]:

@@ -503,6 +503,25 @@ def test_b9_killed_by_the_clock_no_restic_goes_on_alone(box: Host, after: float)
     assert "error" not in box.tick()
 
 
+def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) -> None:
+    box.tick()
+    box.write("/srv/a/data/big", os.urandom(60_000_000))
+    locks = box.at("/store/near/rest/locks")
+    child = subprocess.Popen([sys.executable, "-c", _TICK, str(box.base)], cwd=Path(__file__).parents[2])
+    while not os.listdir(locks):
+        assert child.poll() is None
+        time.sleep(0.002)
+    running = _processes_naming(str(box.base))
+    for pid in map(int, running):
+        os.kill(pid, signal.SIGKILL)
+    child.wait()
+    while any(Path("/proc", pid).exists() for pid in running):  # init takes its time with orphans
+        time.sleep(0.05)
+    assert os.listdir(locks) and box.state().writing
+    assert "error" not in box.tick()
+    assert (os.listdir(locks), box.state().writing) == ([], [])
+
+
 def _processes_naming(word: str) -> list[str]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
