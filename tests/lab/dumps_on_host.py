@@ -155,7 +155,9 @@ def on_writer(name: str) -> Any:
     pairs: list[Any] = []
     while len(pairs) < 3:
         before, until = pairs[-1][0] if pairs else 0, time.monotonic() + 60
-        while seen[0] <= before and time.monotonic() < until:  # a busy machine: each dump has newer rows to hold
+        while (
+            seen[0] <= before and time.monotonic() < until
+        ):  # a busy machine: each dump has newer rows to hold
             time.sleep(0.2)
         acknowledged = seen[0]
         (one,) = dump(name)

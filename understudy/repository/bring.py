@@ -72,7 +72,11 @@ def bring(
         summary = session.run(argv, _TIMEOUT).summary
     files = sum(path.is_file() for path in folder.rglob("*")) if folder.is_dir() else 0
     if not files:
-        what = f" matches {', '.join(paths)}" if paths else f": look at it with `understudy snapshots {service.name}`"
+        what = (
+            f" matches {', '.join(paths)}"
+            if paths
+            else f": look at it with `understudy snapshots {service.name}`"
+        )
         raise BadInput(f"nothing of {service.name} in snapshot {chosen.id[:8]}{what}")
     return {
         "service": service.name, "snapshot": chosen.id, "time": chosen.time, "host": chosen.host, "files": files,
