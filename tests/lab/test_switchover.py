@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,8 +26,14 @@ for _name, _data in primary + replica:
     _data["services"] = ["caddy", "cloudflared", "vaultwarden", "goatcounter"]
 _project.ready(primary=primary, replica=replica)
 """
+# The same hosts as one runs them whose names do not lie at Cloudflare.
+EXTERNAL = INVENTORY.replace('"cloudflared", ', "").replace(
+    "_project.ready", "for _name, _data in primary + replica:\n    _data['edge'] = 'external'\n_project.ready"
+)
 OWNER, OTHER = "lemongrab", "standby"
 VAULT = {"vault.example.org": "/alive"}
+ASK = "import urllib.request as u; print(u.urlopen(u.Request('http://127.0.0.1:8082/_lab/{}', method='{}')).read().decode())"
+COMMIT, COUNT = (f'python3 -c "{ASK.format(*words)}"' for words in (("commit", "POST"), ("rows", "GET")))
 RUNNING = "docker ps --format '{{.Names}}' | grep ^vaultwarden- || true"
 
 
@@ -38,6 +46,7 @@ def moves(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moves]
     (project.path / "inventory").unlink()
     shutil.copytree(ROOT / "inventory", project.path / "inventory")
     (project.path / "inventory" / "moving.py").write_text(INVENTORY)
+    (project.path / "inventory" / "external.py").write_text(EXTERNAL)
     patch.chdir(project.path)
     lab.reset([OWNER, OTHER])
     moves = Moves(project.path, "inventory/moving.py")
@@ -133,3 +142,24 @@ def test_what_cannot_be_done_safely_is_refused_with_the_way_on(moves: Moves) -> 
         groups = () if "--group" in words or "--resume" in words else ("--group", GROUP)
         ended, _, said = moves.verb("switchover", *words, *groups)
         assert (ended, sentence in said) == (code, True), said
+
+
+def test_without_cloudflare_data_and_services_move_and_the_owner_is_told_what_to_point_where(
+    moves: Moves,
+) -> None:
+    """Nothing is asked of the zone, and nothing is called fenced."""
+    source = moves.owner()
+    target = moves.other(source)
+    outside = copy.copy(moves)
+    outside.inventory = "inventory/external.py"
+    outside.succeed("converge", "--json")
+    outside.run(source, COMMIT)
+    rows = outside.run(source, COUNT)
+    moves.cloud.control.forget()
+    code, out, said = outside.verb("switchover", "--to", target, "--group", GROUP, "--json")
+    assert code == 0, said
+    assert [one["ended"] for one in json.loads(out)] == ["moved"]
+    assert moves.cloud.control.calls() == []
+    assert f"{target} serves {GROUP}. Point these names at it" in said and "  vault.example.org" in said
+    assert "Nothing was fenced" in said
+    assert moves.run(source, RUNNING) == "" and outside.run(target, COUNT) == rows

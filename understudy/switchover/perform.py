@@ -40,7 +40,7 @@ class Group:
 
 @dataclass
 class Performer:
-    """``edge`` None: the owner moves the names himself. ``point`` tells him and waits until he has."""
+    """``edge`` None: the names' owner moves them himself, and ``point`` tells him which, and where to."""
 
     group: Group
     source: Remote
