@@ -63,6 +63,8 @@ class Troubles:
         losses = [writer.loss(began) for writer in self.crowd.writers]
         lost = sum(len(loss.lost) for loss in losses)
         superseded = self.moves.superseded(source, self.moves.batch_at(began)) if owner != source else 0
+        # A refresh runs the copy's database servers for a moment.
+        wait_for(lambda: not self.running(other), 60)
         both = self.running(other)
         bad = superseded + (0 if forced else lost) + bool(both)
         self.wrong += bool(bad)
