@@ -126,10 +126,10 @@ def _again(scene: Scene, journey: Journey, force: bool, abort: bool) -> dict[str
         journey = change(journey)
     except ValueError as error:
         raise Refused(f"{journey.group}: {error}; nothing was changed") from error
-    return _drive(scene, journey, time.monotonic())
+    return _drive(scene, journey, time.monotonic(), again=True)
 
 
-def _drive(scene: Scene, journey: Journey, begun: float) -> dict[str, Any]:
+def _drive(scene: Scene, journey: Journey, begun: float, again: bool = False) -> dict[str, Any]:
     """One group to its end; says each step with the clock."""
     source, target = scene.remotes[journey.source], scene.remotes[journey.target]
     carried = scene.group(journey.group, journey.target)
@@ -146,7 +146,9 @@ def _drive(scene: Scene, journey: Journey, begun: float) -> dict[str, Any]:
                 raise
             _note(f"the copy of the journal on {now.target} is behind: {error}")
 
-    driver = Driver(performer, keep, lambda step, text: _say(begun, f"{journey.group}: {step}", text))
+    driver = Driver(
+        performer, keep, lambda step, text: _say(begun, f"{journey.group}: {step}", text), again=again
+    )
     before = time.monotonic()
     ended = driver.run(journey)
     seconds = round(time.monotonic() - before, 1)

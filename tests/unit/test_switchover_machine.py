@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,24 @@ def test_a_planned_one_does_each_step_once_in_order() -> None:
     stage = Stage()
     ended, _ = drive(stage)
     assert (stage.done, ended.ended) == (PLANNED, "moved")
+
+
+@pytest.mark.parametrize("mode", ["planned", "forced"])
+def test_who_is_refused_before_the_first_step_leaves_no_journey_behind(mode: Any) -> None:
+    """The second of two operators: the target keeps the journal of the first."""
+    kept: list[Journey] = []
+
+    def keep(journey: Journey) -> None:
+        kept.append(journey)
+        raise UnderstudyError("another switchover is open here")
+
+    stage = Stage()
+    with pytest.raises(Refused, match="another switchover"):
+        Driver(stage, keep, lambda step, text: None).run(replace(START, mode=mode))
+    assert stage.done == [] and kept[-1].ended == "taken back"
+    with pytest.raises((Refused, UnderstudyError)):
+        Driver(stage, keep, lambda step, text: None, again=True).run(replace(START, mode=mode))
+    assert (kept[-1].ended == "") is (mode == "forced")
 
 
 def test_copies_go_on_until_one_is_quick() -> None:

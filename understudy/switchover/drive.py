@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -43,6 +44,8 @@ class Driver:
     keep: Callable[[Journey], None]
     say: Callable[[str, str], None]
     pause: Callable[[float], None] = time.sleep
+    again: bool = False
+    """Whether the journey was interrupted before: a fence may stand already."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """What was done: {"step", "word", "seconds", "at": seconds from the start to its end}."""
     began: float = field(default_factory=boottime)
@@ -53,7 +56,7 @@ class Driver:
         while step := machine.next_step(journey, self.performer.left()):
             doing = machine.before(journey, step)
             if doing != kept:
-                self.keep(doing)
+                self._kept(doing, step)
             began = boottime()
             try:
                 outcome = self.performer.perform(step, doing)
@@ -71,6 +74,22 @@ class Driver:
             journey = after
         return journey
 
+    def _kept(self, journey: Journey, step: Step) -> None:
+        """Written down. Whoever is refused before the first step (another one is under way) leaves no journey behind."""
+        try:
+            self.keep(journey)
+        except UnderstudyError as error:
+            if self._begins(journey, step):
+                with suppress(UnderstudyError):
+                    self.keep(replace(journey, ended="taken back", why=str(error)))
+                raise Refused(str(error)) from error
+            raise
+
+    def _begins(self, journey: Journey, step: Step) -> bool:
+        """Whether nothing was done yet that would have to be taken back."""
+        forced = journey.mode == "forced" and self.again
+        return step in ("admit", "copy") and not (forced or journey.flip or journey.back)
+
     def _told(self, before: Journey, after: Journey, step: Step, outcome: Outcome, seconds: float) -> None:
         words = "" if outcome.word == "done" else f" {outcome.word}"
         note = f", base {after.base}" if after.base and after.base != before.base else ""
@@ -81,12 +100,11 @@ class Driver:
     def _failed(self, journey: Journey, step: Step, error: UnderstudyError) -> Journey:
         """Before the batch, a planned switchover takes itself back; anything else waits for a person."""
         self.say(step, str(error))
+        if self._begins(journey, step):
+            self.keep(replace(journey, ended="taken back", why=str(error)))
+            raise Refused(f"{error}; nothing was changed") from error
         if journey.back or journey.flip or journey.mode == "forced":
             raise Stopped(f"{error}\n{ways_on(journey)}") from error
-        if step in ("admit", "copy"):
-            ended = replace(journey, ended="taken back", why=str(error))
-            self.keep(ended)
-            raise Refused(f"{error}; nothing was changed") from error
         taken = replace(machine.abandon(journey), why=str(error))
         self.keep(taken)
         return taken
