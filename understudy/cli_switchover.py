@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from .errors import BadInput, Refused, UnderstudyError
 from .switchover import begin, journal, loss, machine
 from .switchover.begin import Scene
 from .switchover.drive import Driver, ways_on
+from .switchover.hosts import Remote
 from .switchover.loss import Loss
 from .switchover.machine import Journey
 from .switchover.perform import Performer
@@ -157,12 +159,12 @@ def _drive(scene: Scene, journey: Journey, begun: float, again: bool = False) ->
     record = {
         **asdict(ended), "seconds": seconds, "steps": driver.steps, "demote": performer.rows.get("demote"),
     }  # fmt: skip
-    _ledger(target, source, record)
+    _ledger([target] if performer.silent else [target, source], record)
     return record
 
 
-def _ledger(target: Any, source: Any, record: dict[str, Any]) -> None:
-    for host in (target, source):
+def _ledger(hosts: Sequence[Remote], record: dict[str, Any]) -> None:
+    for host in hosts:
         try:
             host.ask("journey", {"group": record["group"], "record": record}, 15)
         except UnderstudyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -153,10 +154,13 @@ def _said(remote: Remote, group: str) -> tuple[dict[str, Any] | None, str]:
 def _facts(
     scene: Scene, group: str, source: str, target: str, owner: str, epoch: int, *, forced: bool
 ) -> tuple[Facts, list[Loss]]:
-    there, silent = _said(scene.remotes[target], group)
-    here, source_silent = (
-        _said(scene.remotes[source], group) if source in scene.remotes else (None, "not in the inventory")
-    )
+    # Side by side: a host that is gone takes a connection's whole patience to be found so.
+    with ThreadPoolExecutor(2) as both:
+        asked = both.submit(_said, scene.remotes[target], group)
+        here, source_silent = (
+            _said(scene.remotes[source], group) if source in scene.remotes else (None, "not in the inventory")
+        )
+        there, silent = asked.result()
     wanted = scene.group(group, source if source in scene.hosts else target)
     carried = set(there["services"]) if there else set()
     missing = tuple(name for name in wanted.services if there and name not in carried)

@@ -233,7 +233,7 @@ class Performer:
     # --- after it
 
     def settle(self, journey: Journey) -> Outcome:
-        if self.silent and not self.source.reached(1):
+        if self._gone():
             return Outcome("unreachable")
         try:
             reply = self.source.ask("guard", {"told": {journey.group: self._record(journey)}}, 60)
@@ -241,6 +241,10 @@ class Performer:
             return Outcome("unreachable")
         stood = reply["groups"][journey.group].get("stood") == journey.id
         return Outcome("done" if stood else "served")
+
+    def _gone(self) -> bool:
+        """A source that did not answer when it was fenced gets a second to do so, not a connection's whole patience."""
+        return self.silent and not self.source.reached(1)
 
     def weigh(self, journey: Journey) -> Outcome:
         return Outcome() if journey.mode == "forced" else self.settle(journey)
@@ -264,6 +268,8 @@ class Performer:
 
     def retire(self, journey: Journey) -> Outcome:
         try:
+            if self._gone():
+                raise Unreachable(journey.source)
             reply = self.source.ask(
                 "demote",
                 {"group": journey.group, "record": self._record(journey), "lock_wait": 120},
