@@ -15,6 +15,8 @@ __all__ = ["Answer", "CallFailed", "call", "connects", "local"]
 _MOST = 1 << 20
 _REDIRECTS = 5
 _TIMEOUT = 5.0
+_HANGS_UP = 0.3
+"""Seconds after which a connection counts as served."""
 
 
 class CallFailed(Exception):
@@ -32,13 +34,30 @@ class Answer:
 
 
 def connects(probe: dict[str, Any]) -> None:
-    """Raise CallFailed unless something accepts a TCP connection at tcp://ADDRESS:PORT."""
-    place = _place(probe["url"])
+    """Raise CallFailed unless something serves at tcp://ADDRESS:PORT, or at one of the probe's further ``any``."""
+    failed: list[CallFailed] = []
+    for url in (probe["url"], *(probe.get("any") or ())):
+        try:
+            return _connects(_place(url), probe)
+        except CallFailed as error:
+            failed.append(error)
+    raise failed[0]
+
+
+def _connects(place: urllib.parse.SplitResult, probe: dict[str, Any]) -> None:
+    """Docker's proxy accepts for a container in which nothing listens, and hangs up at once."""
     try:
         address = (place.hostname or "", place.port or 0)
-        socket.create_connection(address, _timeout(probe), _source(probe)).close()
+        with socket.create_connection(address, _timeout(probe), _source(probe)) as connection:
+            connection.settimeout(_HANGS_UP)
+            try:
+                said = connection.recv(1)
+            except TimeoutError:
+                return
     except OSError as error:
         raise CallFailed(_why(error, place, _timeout(probe))) from error
+    if not said:
+        raise CallFailed(f"{place.netloc} hangs up at once: nothing serves behind it")
 
 
 def call(probe: dict[str, Any]) -> Answer:

@@ -3,7 +3,7 @@
 Request: {"probes": [{"name", "url", "host", "method", "headers", "body", "status": [ints], "text",
 "json": {dotted.key: value}, "content_type", "timeout", "wait", "follow", "hop"}], "parallel": 8}.
 Reply: {"results": [{"name", "ok", "status", "ms", "waited", "error", "hop"}]} in request order. ``url`` is
-http(s)://ADDRESS:PORT/path, or tcp://ADDRESS:PORT for "something accepts connections". ``wait``: seconds to keep
+http(s)://ADDRESS:PORT/path, or tcp://ADDRESS:PORT for "something serves there", with "any": [further ones]. ``wait``: seconds to keep
 retrying. ``ms`` is the last attempt, ``waited`` the seconds until the verdict.
 """
 

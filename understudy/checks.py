@@ -70,7 +70,8 @@ def _probes(service: Service, services: Services) -> Iterator[Fault]:
     probes: list[tuple[tuple[str | int, ...], Probe | None]] = [(("probe",), service.probe())]
     probes += [(("routes", index, "probe"), route.probe) for index, route in enumerate(service.routes)]
     if not any(probe for _, probe in probes):
-        yield _fault(service, "warning", ("probe",), "nothing proves that this service works", "add a probe")
+        proof = "only that a published port answers" if service.ports_here() else "nothing"
+        yield _fault(service, "warning", ("probe",), f"{proof} proves that this service works", "add a probe")
     for key, probe in probes:
         if probe and not probe.checks_content:
             fix = "add text, json or content_type"

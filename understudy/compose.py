@@ -52,6 +52,11 @@ class Published:
         """True when only the host itself can connect."""
         return self.address.startswith("127.") or self.address in ("::1", "[::1]", "localhost")
 
+    @property
+    def on_this_host(self) -> bool:
+        """True when it answers at 127.0.0.1."""
+        return self.address in ("", "0.0.0.0", "127.0.0.1", "localhost")  # noqa: S104 - read, not bound
+
 
 @dataclass(frozen=True)
 class Mount:

@@ -19,7 +19,8 @@ def wishes(result: Desired) -> list[ProbeWish]:
     found: list[ProbeWish] = []
     for name in result.services:
         service = result.catalog.services[name]
-        found += _direct(service)
+        # Where the owner starts and stops it, a port that does not answer may be as he wants it.
+        found += _direct(service) or (_ports(service) if result.settings.parts.stacks else [])
         if result.settings.parts.proxy:
             found += _routed(result, service)
     return found
@@ -37,7 +38,18 @@ def direct(result: Desired, service: Service) -> list[dict[str, Any]]:
                 known["url"] == wanted["url"] and known["method"] == wanted["method"] for known in found
             ):
                 found.append(wanted)
-    return found
+    return found or [wish.request for wish in _ports(service)]
+
+
+def _ports(service: Service) -> list[ProbeWish]:
+    """Where nothing better is known: one of the ports that are published on loopback or everywhere serves."""
+    if service.probe() or any(route.probe for route in service.routes):
+        return []
+    urls = [f"tcp://127.0.0.1:{port}" for port in service.ports_here()]
+    if not urls:
+        return []
+    asked = {"name": service.name, "url": urls[0], "any": urls[1:], "timeout": 10.0, "wait": 120.0}
+    return [ProbeWish(service.name, service.name, asked)]
 
 
 def _direct(service: Service) -> list[ProbeWish]:

@@ -141,6 +141,12 @@ class Service:
             return False
         return True
 
+    def ports_here(self) -> list[int]:
+        """Published TCP ports that answer at 127.0.0.1 of the host, in the file's order."""
+        ports = [one for container in self.containers.values() for one in container.ports]
+        found = (one.port for one in ports if one.protocol == "tcp" and one.port and one.on_this_host)
+        return list(dict.fromkeys(found))
+
     def endpoint(self, to: str) -> Endpoint:
         """Resolve ``CONTAINER:PORT`` or ``PORT`` to a loopback port of the host.
 

@@ -18,7 +18,7 @@ from understudy.errors import BadInput
 from understudy.faults import CatalogError
 from understudy.protection import files, secrets
 from understudy.protection.policy import Policy
-from understudy.settings import HostSettings, settings_of
+from understudy.settings import HostSettings, Parts, settings_of
 
 Load = Callable[..., Catalog]
 OFFSITE = {"url": "s3:https://s3.example/bucket", "tamper": "versions"}
@@ -45,6 +45,21 @@ def rendered(load: Load, host: HostSettings | None = None, values: dict[str, str
 def planned(desired: Desired) -> agent_plan.Plan:
     raw = json.loads(desired.tree.entries[files.PLAN].content)
     return agent_plan.parse(raw)
+
+
+def test_without_a_probe_one_of_the_published_ports_must_serve(write: Write, load: Load) -> None:
+    """Never where only the owner starts it: what he has stopped would fail each converge."""
+    ports = "['8101:80', '127.0.0.1:8102:81', '192.168.1.5:53:53', '8103:9/udp']"
+    write(
+        "odd/compose.yaml",
+        f"services: {{app: {{image: 'odd:1', restart: always, ports: {ports}, volumes: ['./d:/d']}}}}",
+    )
+    desired = rendered(load)
+    (probe,) = planned(desired).services["odd"].probes
+    assert (probe["url"], probe["any"]) == ("tcp://127.0.0.1:8101", ["tcp://127.0.0.1:8102"])
+    assert [one.request for one in desired.probes] == [probe]
+    theirs = rendered(load, settings().model_copy(update={"parts": Parts.model_validate(["backup"])}))
+    assert theirs.probes == [] and planned(theirs).services["odd"].probes == (probe,)
 
 
 def test_the_agent_reads_what_the_control_machine_writes(notes: Write, load: Load) -> None:

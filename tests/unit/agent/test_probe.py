@@ -197,6 +197,25 @@ def test_open_port(port: int) -> None:
     ]
 
 
+def test_a_port_behind_which_nothing_serves(port: int) -> None:
+    """As Docker's own proxy does where nothing listens in the container: it accepts and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = server.getsockname()[1]
+
+        def hang_up() -> None:
+            for _ in range(2):
+                server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        asked: dict[str, object] = {"name": "x", "url": f"tcp://127.0.0.1:{silent}"}
+        alone = probe.run({"probes": [asked]}, Root())["results"][0]
+        either = probe.run({"probes": [{**asked, "any": [f"tcp://127.0.0.1:{port}"]}]}, Root())["results"][0]
+        thread.join()
+    assert not alone["ok"] and "nothing serves behind it" in alone["error"]
+    assert either["ok"]
+
+
 def test_redirects_are_followed_only_when_asked_and_only_to_the_same_address(port: int) -> None:
     assert ask(port, "/moved")["status"] == 302
     result = ask(port, "/moved", follow=True, json={"installed": True})
