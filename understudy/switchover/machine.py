@@ -53,6 +53,7 @@ MOST_TRIES = 2
 _PLANNED: tuple[Step, ...] = (
     "admit", "copy", "freeze", "base", "stop", "refresh", "promote", "flip", "settle", "lift", "probe", "retire",
 )  # fmt: skip
+_FROZEN: tuple[Step, ...] = ("freeze", "base", "stop", "refresh", "promote", "flip")
 _FORCED: tuple[Step, ...] = (
     "admit",
     "fence",
@@ -224,9 +225,12 @@ def resumed(journey: Journey) -> Journey:
     """Where to go on after the one who drove it was killed.
 
     Under a lease that somebody else held nothing is certain: until the batch was sent, it begins again with the copy.
+    What was frozen is thawed first, as a copy is not made of databases that stand still.
     """
-    if journey.ended or journey.flip or journey.back:
+    if journey.ended or journey.flip or journey.back or journey.at in ("withdraw", "thaw"):
         return journey
+    if journey.mode == "planned" and journey.at in _FROZEN:
+        return replace(journey, at="withdraw", tries=journey.tries - 1)
     return start(replace(journey, base="", rounds=0, copied=0.0))
 
 
