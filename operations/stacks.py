@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pyinfra import host, logger
@@ -111,7 +112,14 @@ def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> No
         raise UnderstudyError("\n".join(failed))
 
 
+_TELLING = re.compile(
+    r"error response|: error|^error\b.*:|failed to|denied|unauthorized|not found", re.IGNORECASE
+)
+
+
 def _reason(result: dict[str, Any]) -> str:
     tail = result.get("tail") or []
-    lines = tail.splitlines() if isinstance(tail, str) else list(tail)
-    return " / ".join(line.strip() for line in lines[-3:] if line.strip()) or f"exit code {result['rc']}"
+    lines = [line.strip() for line in (tail.splitlines() if isinstance(tail, str) else tail) if line.strip()]
+    # Compose's progress lines say that something failed; the engine's sentence says which image, and why.
+    telling = [line for line in lines if _TELLING.search(line)]
+    return " / ".join((telling or lines)[-3:]) or f"exit code {result['rc']}"
