@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyinfra import host, logger
@@ -14,6 +15,11 @@ from ..errors import UnderstudyError
 from ..ownership.held import held
 from . import updates
 from .session import Commands, Session, guarded, of, run
+
+_TELLING = re.compile(
+    r"error response|: error|^error\b.*:|failed to|denied|unauthorized|not found", re.IGNORECASE
+)
+_PULLED = re.compile(r"(\S+) (?:Pulling|Error)\b")
 
 
 @operation()
@@ -102,9 +108,10 @@ def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> No
                 f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info
             )
         elif result["service"] in updating and not result.get("skipped"):
-            bad[result["service"]] = _reason(result)
+            bad[result["service"]] = _reason(session, result)
         else:
-            failed.append(f"{result['service']} did not come up: {result.get('skipped') or _reason(result)}")
+            why = result.get("skipped") or _reason(session, result)
+            failed.append(f"{result['service']} did not come up: {why}")
     session.record("stacks", [result["service"] for result in answer["results"] if result["rc"] == 0])
     if bad:
         failed += updates.put_back(session, bad)
@@ -112,14 +119,21 @@ def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> No
         raise UnderstudyError("\n".join(failed))
 
 
-_TELLING = re.compile(
-    r"error response|: error|^error\b.*:|failed to|denied|unauthorized|not found", re.IGNORECASE
-)
-
-
-def _reason(result: dict[str, Any]) -> str:
+def _reason(session: Session, result: dict[str, Any]) -> str:
     tail = result.get("tail") or []
-    lines = [line.strip() for line in (tail.splitlines() if isinstance(tail, str) else tail) if line.strip()]
-    # Compose's progress lines say that something failed; the engine's sentence says which image, and why.
-    telling = [line for line in lines if _TELLING.search(line)]
-    return " / ".join((telling or lines)[-3:]) or f"exit code {result['rc']}"
+    lines = tail.splitlines() if isinstance(tail, str) else list(tail)
+    containers = session.desired.catalog.services[result["service"]].containers
+    return explained(lines, {name: one.image for name, one in containers.items()}, result["rc"])
+
+
+def explained(lines: Sequence[str], images: Mapping[str, str], code: int) -> str:
+    """Why `docker compose up` failed, on one line: the engine's sentence, with the image when one was being pulled.
+
+    ``images``: container to image. Compose's own progress lines only say that something failed.
+    """
+    said = [line.strip() for line in lines if line.strip()]
+    telling = [line for line in said if _TELLING.search(line)]
+    reason = " / ".join((telling or said)[-3:]) or f"exit code {code}"
+    pulled = dict.fromkeys(match[1] for line in said if (match := _PULLED.match(line)))
+    unnamed = [images[name] for name in pulled if name in images and images[name] not in reason]
+    return f"{', '.join(unnamed)}: {reason}" if unnamed else reason

@@ -215,3 +215,34 @@ def test_many_changes_are_counted_not_listed() -> None:
     few = [FileChange("/a", "create", "missing"), FileChange("/b", "delete", "0")]
     assert tree.summary(few) == ["create: /a", "delete: /b"]
     assert tree.summary([FileChange(f"/{n}", "create", "missing") for n in range(30)]) == ["create: 30 paths"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (
+            [
+                " web Pulling ",
+                " web Error ",
+                'Error response from daemon: Get "https://r.example/v2/": timeout',
+            ],
+            'example/echo:9.9: Error response from daemon: Get "https://r.example/v2/": timeout',
+        ),
+        (
+            [" web Error ", "Error response from daemon: manifest for example/echo:9.9 not found"],
+            "Error response from daemon: manifest for example/echo:9.9 not found",
+        ),
+        (
+            [
+                " Container e-web-1  Waiting ",
+                " Container e-web-1  Error ",
+                "dependency failed to start: container e-web-1 is unhealthy",
+            ],
+            "dependency failed to start: container e-web-1 is unhealthy",
+        ),
+        ([" Container e-web-1  Waiting "], "Container e-web-1  Waiting"),
+        ([], "exit code 1"),
+    ],
+)
+def test_why_a_stack_did_not_come_up(lines: list[str], sentence: str) -> None:
+    assert stacks.explained(lines, {"web": "example/echo:9.9"}, 1) == sentence
