@@ -7,6 +7,7 @@ names; docs/services.md explains each to an owner.
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -295,4 +296,6 @@ class Recipe(Common):
 
     images: list[str]
     source: list[str] = []
+    checked: date | None = None
+    """When its paths, variables and probe were last compared with the application's own code and documents."""
     why: str | None = None

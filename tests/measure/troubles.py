@@ -75,7 +75,9 @@ class Troubles:
 
     def running(self, host: str) -> str:
         """What could serve; a copy's database server runs wherever the copy is refreshed."""
-        shown = "docker ps --format '{{.Names}}' | grep -E '^(vaultwarden|nextcloud)-' | grep -v -- -db- || true"
+        shown = (
+            "docker ps --format '{{.Names}}' | grep -E '^(vaultwarden|nextcloud)-' | grep -v -- -db- || true"
+        )
         return self.moves.run(host, shown)
 
     def begin(self) -> tuple[str, str, float]:
@@ -205,21 +207,16 @@ class Troubles:
         began = time.time()
         self.moves.cloud.control.forget()
         back = self.moves.move("switchover", source)
-        moved = (
-            self.moves.agent(source, "status", {})
-            .get("ownership", {})
-            .get("groups", {})
-            .get(GROUP, {})
-            .get("moved")
-            or []
-        )
+        held = self.moves.agent(source, "status", {})["replica"]["groups"][GROUP]
+        moved = [one for one in held["moved"] if one["at"] > began - 600]
         saved = [one.get("saved") for one in moved if not one["clean"]]
-        names = ", ".join(str(one["name"]) for one in saved[-1:] if one)
+        self.wrong += None in saved
+        names = ", ".join(str(one["name"]) if one else "NOT SAVED" for one in saved[-1:]) or "none"
         self.judged(
             f"and back to {source} in {back['seconds']:.0f} s",
             record["target"],
             began,
-            extra=f"; diverged data: {names or 'NOT SAVED'}",
+            extra=f"; saved as diverged: {names}",
         )
 
     def lan_write(self, container: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +87,19 @@ def test_it_says_why_and_from_where(name: str) -> None:
     assert recipe.why and len(recipe.why) > 15
     assert recipe.source and all(url.startswith("https://") and " " not in url for url in recipe.source)
     assert recipe.version.rule
+
+
+def test_thirty_and_those_of_the_catalogue_were_compared_with_their_source() -> None:
+    dates = {name: recipe.checked for name, recipe in ALL.items() if recipe.checked}
+    assert len(dates) >= 30 and max(dates.values()) <= date.today()
+    containers = [
+        container
+        for path in Path(__file__).parents[2].glob("services/*/compose.yaml")
+        for container in yaml.safe_load(path.read_text())["services"].values()
+    ]
+    used = {id(recipe_book.for_image(one["image"])) for one in containers if "image" in one}
+    names = {name for name, recipe in ALL.items() if id(recipe) in used}
+    assert len(names) > 10 and names - dates.keys() == {"nginx"}  # which keeps nothing
 
 
 @every({name for name, recipe in ALL.items() if recipe.probe})
