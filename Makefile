@@ -1,10 +1,13 @@
 # Every target is safe to run twice. `make help` lists them.
 UNDERSTUDY := .venv/bin/understudy
 PYTHON_TOOLS := .venv/bin
+# Both hosts converged with guards, repositories made, a snapshot of what the primary owns.
+MOVING_LAB := export UNDERSTUDY_LAB_RESOLVERS=lab && $(UNDERSTUDY) converge -i inventory/lab.py && $(UNDERSTUDY) repo init -i inventory/lab.py \
+	&& $(UNDERSTUDY) backup -i inventory/lab.py --confirm-size
 .DEFAULT_GOAL := help
 VERBS := update watch backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-refreshes measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,15 +81,19 @@ measure-failing: bootstrap ## A service that fails for 100 days beside one that 
 
 measure-switchovers: bootstrap ## 10 planned switchovers in the practice world, written to all the time (ARGS="--moves 10 --delays 0.2,3")
 	@$(UNDERSTUDY) lab up
-	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/switchovers.py $(ARGS)
+	@$(MOVING_LAB) && PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/switchovers.py $(ARGS)
 
 measure-failovers: bootstrap ## 10 failovers with the primary's power cut at random moments (ARGS="--rounds 10 --seed 1")
 	@$(UNDERSTUDY) lab up
-	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
+	@$(MOVING_LAB) && PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
 
 measure-troubles: bootstrap ## Moves with lost answers, two operators, killed control machines, wrong clocks, cut lines (ARGS="[SCENARIO...]")
 	@$(UNDERSTUDY) lab up
-	@PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/troubles.py $(ARGS)
+	@$(MOVING_LAB) && PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/troubles.py $(ARGS)
+
+measure-refreshes: bootstrap ## A standby's refresh killed 10 times and fed a shrunken snapshot, then taken over (ARGS="--kills 10")
+	@$(UNDERSTUDY) lab up
+	@$(MOVING_LAB) && PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/refresh_kills.py $(ARGS)
 
 measure-idle: bootstrap ## An idle tick beside its dumps and bare restic, on 90 days of ticks (ARGS="--rounds 11 --snapshots 350")
 	@PYTHONPATH=. .venv/bin/python tests/measure/idle_tick.py $(ARGS)
