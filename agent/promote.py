@@ -54,14 +54,12 @@ def run(request: dict[str, Any], root: Root, checkpoint: Any = None) -> dict[str
     ):
         work = live.Promotion(disk, plan, owned, group, grant, request)
         work.check()
-        _granted(disk, owned, grant)
+        _granted(disk, owned, grant, again=bool(work.begun))
         resuming.resume(root, disk)
         rows = work.run()
     failed = [row["error"] for row in rows if row["error"]]
     if not failed:
-        held = state.load(root, group)
-        held.promoted = grant.nonce
-        state.save(disk, held)
+        _promoted(disk, grant)
         state.set_grant(root, replace(grant, ready=True))
         failed = _rest(root, owned, group)
     seconds = round(time.monotonic() - began, 3)
@@ -106,12 +104,19 @@ def _interrupt(root: Root, group: str) -> None:
             os.kill(int(number), signal.SIGTERM)
 
 
-def _granted(disk: Disk, owned: Owners, grant: Grant) -> None:
-    """Fence first; a guard that looks at this moment must not see half of it."""
+def _granted(disk: Disk, owned: Owners, grant: Grant, again: bool) -> None:
+    """Fence first; a guard that looks at this moment must not see half of it.
+
+    Unless it goes on with one that was begun (``again``), the live data is no batch's until all of it is exchanged.
+    """
     root = disk.root
     disk.private_dir(RUN)
     with lock.exclusive(root, GUARD, f"grant of {grant.group}", 120, say):
         fences.up(root, owned, grant.group)
+        held = state.load(root, grant.group)
+        if held.promoted and not again:
+            held.promoted = ""
+            state.save(disk, held)
         state.set_grant(root, grant)
         may.allow(root, grant.group, may.GRANTED)
     disk.checkpoint("granted")

@@ -111,13 +111,17 @@ class Promotion:
         return f"{slots.folder(self.group)}/promote.json"
 
     def _resumed(self) -> dict[str, float]:
-        """Services that an earlier call for this very batch began, and when."""
+        """Services that an earlier call for this very batch and snapshot began, and when.
+
+        A switchover that was taken back and tries again has the same batch, but newer data.
+        """
         known = seen(self.root, self._path, dict)
-        same = isinstance(known, dict) and (known.get("epoch"), known.get("nonce")) == (
-            self.grant.epoch,
-            self.grant.nonce,
-        )
+        same = isinstance(known, dict) and all(known.get(key) == value for key, value in self._batch.items())
         return dict(known["begun"]) if same else {}
+
+    @property
+    def _batch(self) -> dict[str, Any]:
+        return {"epoch": self.grant.epoch, "nonce": self.grant.nonce, "base": self.grant.base}
 
     def _note(self, service: str, since: float) -> None:
         with self._writing:
@@ -125,12 +129,7 @@ class Promotion:
 
     def _write_note(self, service: str, since: float) -> None:
         self.begun[service] = since
-        record = {
-            "epoch": self.grant.epoch,
-            "nonce": self.grant.nonce,
-            "slot": self.slot.name,
-            "begun": self.begun,
-        }
+        record = {**self._batch, "slot": self.slot.name, "begun": self.begun}
         self.disk.replace(self._path, json.dumps(record).encode())
 
     # --- the work

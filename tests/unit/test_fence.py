@@ -61,7 +61,9 @@ def test_a_probe_comes_from_the_address_that_it_names() -> None:
                 connection, peer = server.accept()
                 peers.append(peer[0])
                 with connection:
-                    if len(peers) == 2:
+                    if len(peers) == 1:
+                        connection.sendall(b"220 here\r\n")
+                    else:
                         connection.recv(4096)
                         connection.sendall(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")
 

@@ -212,6 +212,26 @@ def test_a_promotion_killed_anywhere_is_finished_by_the_next_call(
     assert number > 20
 
 
+def test_a_promotion_that_was_taken_back_and_tried_again_takes_the_newer_data(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator's word for the batch stays the same; 279 rows were lost on hosts while only that was looked at."""
+    one, two = hosts
+    two.refresh()
+    two.promote()
+    two.demote(save=False)
+    fill(one, 55)
+    one.backup("app")
+    two.refresh()
+    reply = two.promote(base="one:1:2")
+    assert reply["services"][0]["name"] == "one:1:2" and reply["services"][0]["notes"] == []
+    assert rows(two.at("/srv/app/data/app.db")) == 55
+    again = two.promote(base="one:1:2")  # the same one once more changes nothing
+    assert again["services"][0]["notes"] == ["it was promoted by an earlier call"]
+    found = two.look(monkeypatch, Ownership(GROUP, "two", 2, "n2", "one:1:2"))
+    assert (found["action"], rows(two.at("/srv/app/data/app.db"))) == ("run", 55)
+
+
 def test_what_cannot_be_promoted_is_refused_with_the_reason(
     hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,7 +190,13 @@ class Performer:
             request |= {"seconds": NO_END, "rollback": True}
         else:
             request |= {"until": self.target_until}
-        self.target.ask("promote", request, 900 if journey.mode == "forced" else max(20.0, self.left()))
+        limit = 900 if journey.mode == "forced" else max(20.0, self.left())
+        rows = self.target.ask("promote", request, limit)["services"]
+        other = next((row for row in rows if row["name"] != journey.base), None)
+        if other and journey.mode == "planned":
+            raise UnderstudyError(
+                f"{self.target.name} made {other['service']} of {other['name']} live, not of {journey.base}"
+            )
         return Outcome()
 
     # --- the batch
