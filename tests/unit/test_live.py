@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from understudy import compose, dotenv
+from understudy.agent.census import docker as census_docker
 from understudy.agent.census import jobs as census_jobs
 from understudy.agent.root import Root
 from understudy.errors import BadInput
@@ -170,6 +171,36 @@ docker exec db pg_dump -U nextcloud nextcloud > ${BACKUP_DIR}/cloud.sql
 rclone sync "$TARGET" \\
     b2-backup:my-bucket --delete-after
 """
+
+
+@pytest.mark.parametrize(
+    ("manager", "mount", "said", "path"),
+    [
+        ("portainer/portainer-ce:2.33.1", ("volume", "portainer_data", "/data"), "/data/compose/3", "/v/portainer/compose/3"),
+        ("louislam/dockge:1", ("bind", "/srv/stacks", "/opt/stacks"), "/opt/stacks/3", "/srv/stacks/3"),
+        ("nginx:1", ("bind", "/srv/stacks", "/opt/stacks"), "/opt/stacks/3", "/opt/stacks/3"),
+    ],
+)  # fmt: skip
+def test_a_managers_files_are_found_where_the_host_keeps_them(
+    manager: str, mount: tuple[str, str, str], said: str, path: str
+) -> None:
+    """Portainer and Dockge write into Compose's labels what they see inside their own container."""
+    app = container("app", "example/app:1", "app", [])
+    app |= {"env_file": None, "labels": {
+        "com.docker.compose.project.working_dir": said,
+        "com.docker.compose.project.config_files": f"{said}/docker-compose.yml",
+    }}  # fmt: skip
+    volume = {
+        "name": "portainer_data",
+        "path": "/v/portainer",
+        "anonymous": False,
+        "labels": {},
+        "project": None,
+    }
+    seen = {"containers": [app, container("manager", manager, None, [mount])], "volumes": [volume]}
+    found = census_docker._labelled(Root("/nowhere"), seen)["app"]
+    assert (found["folder"], found["files"][0]["path"]) == (path, f"{path}/docker-compose.yml")
+    assert "error" in found["files"][0]
 
 
 def test_a_script_gives_tools_paths_and_targets_and_nothing_else() -> None:
