@@ -136,13 +136,13 @@ class Troubles:
         reached = wait_for(lambda: journal().get("at") == step and not journal().get("ended"), 180)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        before = process.communicate()[0]
         where = journal().get("at")
         time.sleep(2)
         code, _, said = self.moves.verb("switchover", "--resume", "--json")
         self.wrong += code != 0 or not reached
         self.judged(
-            f"control killed in {where}, resumed",
+            f"control killed in {where}, resumed" if reached else f"never came to {step}: {last(before)}",
             source,
             began,
             extra=f"; exit {code} {'' if code == 0 else last(said)}",
