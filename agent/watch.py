@@ -28,7 +28,7 @@ from .say import say
 from .watching import judge
 from .watching.judge import Incident, Seen
 
-__all__ = ["run"]
+__all__ = ["answers", "run"]
 
 PLAN = "/etc/understudy/watch.json"
 MEMORY = f"{RUN}/watch.json"
@@ -67,7 +67,7 @@ def _looks(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the reply, what is remembered)."""
     with ThreadPoolExecutor(4) as pool:
-        line = any(pool.map(_answers, plan["references"]))
+        line = any(pool.map(answers, plan["references"]))
     shown, kept = {}, {}
     for group, facts in plan["groups"].items():
         owner = state.load(root, group).owner or owned.group(group).first
@@ -91,7 +91,7 @@ def _looked(
     results = probe.run({"probes": facts["public"]}, root)["results"]
     public = [Seen(one["name"], one["ok"], one["status"]) for one in results]
     address = facts["direct"].get(owner)
-    direct = _answers(address) if address else None
+    direct = answers(address) if address else None
     now, what = state.boottime(), judge.cause(line, public, direct)
     missing = [f"{one.name} {one.status or 'no answer'}" for one in public if not one.ok]
     incident, word = judge.look(before, what, missing, now, float(plan["patience"]))
@@ -140,7 +140,7 @@ def _text(group: str, owner: str, here: str, incident: Incident, word: str, now:
     return judge.sentence(group, owner, here, incident, now - incident.since)
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Whether something accepts a connection at tcp://ADDRESS:PORT."""
     place = urllib.parse.urlsplit(address)
     try:

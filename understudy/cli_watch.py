@@ -1,17 +1,24 @@
-"""`understudy watch`: what hosts that could take over see of the owners now."""
+"""`understudy watch`: what hosts that could take over see of the owners now, or what this machine sees."""
 
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import asdict
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import project
 from .cli_data import PROD, Inventory, Json, Limit, announce, answered, ask, finish
+from .errors import BadInput
+from .ownership import watching_here
 
 WORDS = {
     "well": "served",
-    "own-line": "nothing known: that host's own line is dead",
+    "own-line": "nothing known: the watcher's own line is dead",
     "service": "some names do not serve",
     "services": "every name answers with an error",
     "uplink": "the owner answers, its tunnel has no connection",
@@ -20,9 +27,26 @@ WORDS = {
 }
 
 
-def watch(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False) -> None:
+Here = Annotated[bool, typer.Option("--here", help="Look from this machine; no host is logged in to.")]
+Every = Annotated[
+    int, typer.Option("--every", help="With --here: look again after so many seconds, without end.")
+]
+
+
+def watch(
+    inventory: Inventory = PROD,
+    limit: Limit = "",
+    here: Here = False,
+    every: Every = 0,
+    as_json: Json = False,
+) -> None:
     """Whether owners of move groups are well, as the hosts see it that could take over; exit 1 when one is not."""
     announce("watch", inventory, limit, as_json)
+    if every and (not here or every < 10):
+        raise BadInput("--every goes with --here, and is 10 seconds or more")
+    if here:
+        _here(inventory, every, as_json)
+        return
     result = ask("watch", {"only_look": True}, inventory, limit, reads=True, quiet=True)
     replies = answered(result)
     groups = [
@@ -37,3 +61,25 @@ def watch(inventory: Inventory = PROD, limit: Limit = "", as_json: Json = False)
             table.add_row(host, name, one["owner"], WORDS[one["cause"]], long)
         Console(soft_wrap=True).print(table)
     finish(result, failed=any(one["cause"] != "well" for _, _, one in groups))
+
+
+def _here(inventory: str, every: int, as_json: bool) -> None:
+    groups = watching_here.groups(project.hosts(inventory))
+    if not groups:
+        raise BadInput(
+            f"no group of {inventory} has a public name and a host that could own it: nothing to watch"
+        )
+    out = Console(soft_wrap=True, highlight=False)
+    while True:
+        found = watching_here.looks(groups)
+        if as_json:
+            print(json.dumps([asdict(one) for one in found]), flush=True)
+        elif not every:
+            for one in found:
+                long = f" for {one.seconds / 60:.0f} min" if one.seconds else ""
+                out.print(f"{one.group} on {one.owner}: {WORDS[one.cause]}{long}")
+        for text in [one.text for one in found if one.text and not as_json]:
+            out.print(text)
+        if not every:
+            raise typer.Exit(int(any(one.cause != "well" for one in found)))
+        time.sleep(every)

@@ -19,9 +19,14 @@ from understudy.agent import alarm, watch
 from understudy.agent.data import ledger
 from understudy.agent.errors import AgentError
 from understudy.agent.owner import state
+from understudy.agent.owner.record import Ownership
+from understudy.agent.owner.record import text as record_text
 from understudy.agent.root import Root
 from understudy.agent.watching import judge
 from understudy.agent.watching.judge import Incident, Seen
+from understudy.ownership import watching_here
+
+from .doh_server import Resolver, message
 
 WELL, GONE, SILENT = Seen("vault", True, 200), Seen("vault", False, 530), Seen("vault", False, None)
 BAD = Seen("cloud", False, 502)
@@ -259,3 +264,39 @@ def test_without_its_plan_it_says_so(tmp_path: Path, edge: int) -> None:
     (tmp_path / "etc/understudy/watch.json").write_text("{")
     with pytest.raises(AgentError, match="missing or damaged: converge this host"):
         watch.run({}, root)
+
+
+def test_a_third_machine_sees_the_same_and_names_who_could_take_over(
+    tmp_path: Path, edge: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned = Ownership("critical", "standby", 7, "9f3c", "lemongrab:6:41")
+    resolver = Resolver(lambda asked: message(asked, [[record_text(owned)]]))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+    public = [
+        {"name": "vault", "url": f"http://127.0.0.1:{edge}/", "host": "vault.example.org", "timeout": 2}
+    ]
+    group = watching_here.Group(
+        "critical", "example.org", "lemongrab", ("lemongrab", "standby"), public, [resolver.url], "", {"standby": dead},
+        [f"tcp://127.0.0.1:{edge}"], 300,
+    )  # fmt: skip
+    clock, memory = [1000.0], tmp_path / "state/watch.json"
+    monkeypatch.setattr(watching_here, "_now", lambda: clock[0])
+
+    def once() -> watching_here.Look:
+        clock[0] += 30
+        (found,) = watching_here.looks([group], memory)
+        return found
+
+    first = once()
+    assert (first.owner, first.cause, first.text) == ("standby", "well", "")
+    Edge.status = 530
+    lost = [once() for _ in range(12)]
+    assert {one.cause for one in lost} == {"host"}
+    (text,) = [one.text for one in lost if one.text]  # once, and not before it has lasted
+    assert "standby has not served critical for 5 min" in text and "failover --to lemongrab" in text
+    memory.write_text("torn")
+    assert once().seconds == 0  # patience begins anew
+    resolver.close()
+    assert once().owner == "lemongrab"
