@@ -37,9 +37,9 @@ def test_it_measures_both_ways_and_leaves_nothing(world: EdgeWorld) -> None:
     world.place.control.delays(text=(0.3, 0.3), route=(0.8, 0.8))
     found = canary(world).run(rounds=2)
     assert found.stale_batch == "refused whole (code 81044)"
-    assert all(0.3 <= second for seconds in found.texts.values() for second in seconds)
+    assert all(second >= 0.3 for seconds in found.texts.values() for second in seconds)
     assert len(found.texts) == 2 and len(found.route) == 4
-    assert all(0.8 <= second for second in found.route)
+    assert all(second >= 0.8 for second in found.route)
     after = world.place.control.data()
     assert after["records"] == before["records"]
     assert [t["name"] for t in after["tunnels"].values() if not t["deleted_at"]] == [
