@@ -86,6 +86,9 @@ def look(
     for name, data in (leave or {}).items():
         _leave(disk, name, (told or {})[name], data)
     said = {} if off else told or _heard(plan, groups)
+    for name, heard in ({} if told else said).items():
+        if heard.answer:
+            state.hear(root, name)
     with suppress(AgentError):  # without Docker the fences of before are right
         if fences.learn_bridges(disk, plan):
             for name in filter(fences.standing, plan.groups):

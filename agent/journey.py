@@ -5,7 +5,7 @@ Request: {"group", "keep": {...} | null, "over": "", "record": {...} for the led
 "journey": what is kept now | null, "boottime": seconds by CLOCK_BOOTTIME, against which a grant is counted, "host", "at":
 by this host's clock, "services": [of the group], "epoch", "owner", "may", "offered": what could be promoted
 (agent/replica/slots.py), "unsaved": epochs after which this host alone holds what it wrote,
-"answered": when a resolver last answered the guard, by this host's clock, 0 for never}.
+"silence": seconds since a resolver last answered the guard, null for not since the boot}.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "owner": held.owner,
         "may": may.allowed(root, group),
         "offered": offered(root, group),
-        "answered": held.at,
+        "silence": state.silence(root, group),
         "unsaved": [one["epoch"] for one in diverged.pending(held)],
     }
 

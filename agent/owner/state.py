@@ -27,12 +27,14 @@ __all__ = [
     "boot",
     "boottime",
     "granted",
+    "hear",
     "load",
     "off",
     "revoke",
     "save",
     "set_grant",
     "set_off",
+    "silence",
     "since_boot",
 ]
 
@@ -95,6 +97,20 @@ class Grant:
 def boottime() -> float:
     """Seconds since the kernel started, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def hear(root: Root, group: str) -> None:
+    """A resolver has answered now; of this boot only, and written at each look, which would wear a disk."""
+    note(root.at(f"{HERE}/heard-{group}"), f"{boottime():.1f}")
+
+
+def silence(root: Root, group: str) -> float | None:
+    """Seconds since a resolver last answered, whatever the clocks say; None when none has since the boot."""
+    try:
+        with open(root.at(f"{HERE}/heard-{group}"), encoding="utf-8") as stream:
+            return max(0.0, boottime() - float(stream.read()))
+    except (OSError, ValueError):
+        return None
 
 
 def _path(group: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from putback_world import killed_at, rows, tree
 from replica_world import GROUP, Host, fill, pair, tools
 
-from understudy.agent import backup, may
+from understudy.agent import backup, journey, may
 from understudy.agent.errors import AgentError
 from understudy.agent.owner import state
 from understudy.agent.owner.record import Ownership
@@ -177,11 +177,13 @@ def test_a_promotion_makes_the_slot_live_behind_the_fence_and_the_record_lifts_i
     assert two.at(f"{kept}/stale").read_text() == "what an earlier life left"
     fence = tools / "nft.tables" / "understudy_owner_rest"
     assert "8100" in fence.read_text() and may.allowed(two.root, GROUP) == "granted"
+    assert journey.run({"group": GROUP}, two.root)["silence"] is None
     assert two.look(monkeypatch, Ownership(GROUP, "one", 1, "n1"))["action"] == "fenced"
     assert fence.exists()
     found = two.look(monkeypatch, Ownership(GROUP, "two", 2, "n2", "one:1:1"))
     assert (found["action"], found["may"], fence.exists()) == ("run", "named", False)
     assert two.refresh()["skipped"]
+    assert 0 <= journey.run({"group": GROUP}, two.root)["silence"] < 60
     row = two.backup("app")["services"][0]
     assert (row["epoch"], two.ledger("promote")[0]["ok"]) == (2, True)
 

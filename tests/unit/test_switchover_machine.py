@@ -238,14 +238,16 @@ def test_a_copy_that_is_too_old_is_not_promoted_by_force_unless_said() -> None:
     ],
 )
 def test_a_guard_that_hears_nothing_is_no_base_for_a_move(deaf: str, forced: bool, said: str) -> None:
-    hears = {"at": 5000.0, "answered": 4990.0, "may": "named", "epoch": 3}
+    hears = {"at": 5000.0, "silence": 10.0, "may": "named", "epoch": 3}
     both = {"source": dict(hears), "target": dict(hears)}
-    both[deaf]["answered"] = 3800.0
+    both[deaf]["silence"] = 1200.0
     found = reasons(Facts("critical", "lemongrab", "standby", "lemongrab", 3, **both), forced=forced)
     assert ("; ".join(found).startswith(said) and bool(found)) if said else found == []
 
 
 def test_a_guard_that_never_heard_anything_says_so() -> None:
-    never = {"at": 5000.0, "answered": 0.0, "may": "named", "epoch": 3}
+    never = {"at": 5000.0, "silence": None, "may": "named", "epoch": 3}
     found = reasons(Facts("critical", "lemongrab", "standby", "lemongrab", 3, never, never), forced=False)
-    assert any("the guard of standby ever, so it would not learn who owns critical" in one for one in found)
+    assert any(
+        "the guard of standby since its boot, so it would not learn who owns critical" in one for one in found
+    )

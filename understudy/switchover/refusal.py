@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["HEARD", "Facts", "reasons"]
 
-HEARD = 600.0
+HEARD = 300.0
 """Seconds for which a guard may not have heard any resolver and still be believed to hear them."""
 
 
@@ -77,11 +77,11 @@ def _deaf(facts: Facts, forced: bool) -> list[str]:
     asked = [(facts.target_name, facts.target), *([] if forced else [(facts.source_name, facts.source)])]
     found = []
     for name, said in asked:
-        if not facts.epoch or said is None or "answered" not in said:
+        if not facts.epoch or said is None or "silence" not in said:
             continue
-        silent = float(said["at"]) - float(said["answered"])
-        if silent > HEARD:
-            since = f"for {silent / 60:.0f} min" if said["answered"] else "ever"
+        silent = said["silence"]
+        if silent is None or silent > HEARD:
+            since = "since its boot" if silent is None else f"for {silent / 60:.0f} min"
             found.append(
                 f"no resolver has answered the guard of {name} {since}, so it would not learn who owns {facts.group}: "
                 f"`understudy host guard {name}` says why"
