@@ -122,10 +122,10 @@ def _count(base: str, item: str, message: dict[str, Any], counts: dict[str, Coun
     count.added += int(message.get("data_size_in_repo") or 0) + int(message.get("metadata_size_in_repo") or 0)
     if not item.endswith("/"):
         count.files += 1
-        # restic names no size for what did not change; it is then the one on the disk. A name that is not UTF-8
-        # cannot be asked for: such a file counts, its size does not.
+        # restic's data_size is what was new of the item, not how big it is. A name that is not UTF-8 cannot be asked
+        # for: such a file counts, its size does not.
         with contextlib.suppress(OSError):
-            count.bytes += int(message.get("data_size") or 0) or os.lstat(base + item).st_size
+            count.bytes += os.lstat(base + item).st_size
 
 
 def hit(root: Root, wanted: commands.Backup, result: Result) -> dict[str, str]:

@@ -282,6 +282,19 @@ def test_a_source_that_shrank_is_said_though_restic_is_content(box: Host) -> Non
     assert box.state().pinned["near"]["a"]["snapshot"] == before.snapshot
 
 
+def test_a_big_file_of_which_little_is_new_has_not_shrunk(box: Host) -> None:
+    """restic's size of a changed file is that of its new parts."""
+    big = box.write("/srv/a/data/big", os.urandom(24_000_000))
+    first = rows(box.tick())["a"]
+    with big.open("r+b") as stream:
+        stream.seek(-10, os.SEEK_END)
+        stream.write(b"0123456789")
+    reply = box.tick()
+    second = rows(reply)["a"]
+    assert second["bytes"] == first["bytes"] > 24_000_000 and second["added"] < 10_000_000
+    assert second["shrank"] is None and "error" not in reply
+
+
 def test_a_big_first_backup_waits_for_a_person(box: Host) -> None:
     box.settings["first_backup_limit_bytes"] = 100_000
     box.write("/srv/a/data/big", os.urandom(200_000))
