@@ -100,7 +100,7 @@ def kills(standby: Standby, times: int, chance: random.Random) -> None:
 
 
 def shrunken(standby: Standby) -> None:
-    fill = f"mkdir -p {EXTRA} && cd {EXTRA} && for n in $(seq 400); do echo $n > f$n; done"
+    fill = f"mkdir -p {EXTRA} && cd {EXTRA} && for n in $(seq 8000); do echo $n > f$n; done"
     standby.moves.run(standby.owner, fill)
     standby.backup()
     standby.refresh()
@@ -109,7 +109,7 @@ def shrunken(standby: Standby) -> None:
     said = standby.backup()
     error = standby.refresh()
     held = standby.offered()["nextcloud"]["name"]
-    print(f"a shrunken source: backup exit {said}, refresh: {error or 'DONE'}; published stays {held}")
+    print(f"a shrunken source: backup exit {said}, refresh: {error or 'DONE'}; published was {before}, is {held}")
     if not error or held != before:
         raise Broken("a shrunken snapshot was published")
 
