@@ -109,7 +109,9 @@ def shrunken(standby: Standby) -> None:
     said = standby.backup()
     error = standby.refresh()
     held = standby.offered()["nextcloud"]["name"]
-    print(f"a shrunken source: backup exit {said}, refresh: {error or 'DONE'}; published was {before}, is {held}")
+    print(
+        f"a shrunken source: backup exit {said}, refresh: {error or 'DONE'}; published was {before}, is {held}"
+    )
     if not error or held != before:
         raise Broken("a shrunken snapshot was published")
 

@@ -53,7 +53,8 @@ MOST_TRIES = 2
 _PLANNED: tuple[Step, ...] = (
     "admit", "copy", "freeze", "base", "stop", "refresh", "promote", "flip", "settle", "lift", "probe", "retire",
 )  # fmt: skip
-_FROZEN: tuple[Step, ...] = ("freeze", "base", "stop", "refresh", "promote", "flip")
+# Without an edge, telling the source is what decides: until then it stands still at this step too.
+_FROZEN: tuple[Step, ...] = ("freeze", "base", "stop", "refresh", "promote", "flip", "settle")
 _FORCED: tuple[Step, ...] = (
     "admit",
     "fence",
