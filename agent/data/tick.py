@@ -65,6 +65,7 @@ class Tick:
         for folder in (STATE, RUN, stage.STAGE):
             self.disk.private_dir(folder)
         self.state = states.load(self.root)
+        fresh = not self.state.known
         self._pay_debts()
         self.stores = Stores(self.root, self.plan, self.state)
         self._ask_early()
@@ -76,7 +77,7 @@ class Tick:
             )
             if self.stores.clock_wrong:
                 self.warnings.append(self.stores.clock_wrong)
-            self._unlock()
+            self._unlock(fresh)
             # Durable before its first use, so that no number is ever given twice.
             self.state.seq += 1
             self.state.writing = sorted({*self.state.writing, *map(_mark, self.stores.repos.values())})
@@ -99,10 +100,13 @@ class Tick:
             except AgentError as error:
                 self.troubles.append(error.sentence)
 
-    def _unlock(self) -> None:
-        """A tick that was cut off (SIGKILL, power) leaves restic's lock, and no prune gets past it for an hour."""
+    def _unlock(self, fresh: bool) -> None:
+        """A tick that was cut off (SIGKILL, power) leaves restic's lock, and no prune gets past it for an hour.
+
+        A host that remembers nothing may be the new one in the place of one that died so.
+        """
         for repo in self.stores.repos.values():
-            if _mark(repo) in self.state.writing:
+            if fresh or _mark(repo) in self.state.writing:
                 try:
                     restic.run(repo, commands.unlock(), timeout=_UNLOCK_TIMEOUT)
                 except AgentError as error:

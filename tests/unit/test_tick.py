@@ -516,7 +516,8 @@ def test_b9_killed_by_the_clock_no_restic_goes_on_alone(box: Host, after: float)
     assert "error" not in box.tick()
 
 
-def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) -> None:
+@pytest.mark.parametrize("new_host", [False, True])
+def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host, new_host: bool) -> None:
     box.tick()
     box.write("/srv/a/data/big", os.urandom(60_000_000))
     locks = box.at("/store/near/rest/locks")
@@ -531,6 +532,8 @@ def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) ->
     while any(Path("/proc", pid).exists() for pid in running):  # init takes its time with orphans
         time.sleep(0.05)
     assert os.listdir(locks) and box.state().writing
+    if new_host:
+        box.at("/var/lib/understudy/backup/state.json").unlink()
     assert "error" not in box.tick()
     assert (os.listdir(locks), box.state().writing) == ([], [])
 
