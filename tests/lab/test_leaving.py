@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -112,7 +113,7 @@ def test_another_restic_job_runs_on_beside_ours(
 ) -> None:
     """Its own repository, and snapshots of its own in one of ours: ticks, prune and converge leave them alone."""
     secrets = world.storage_secrets()["backup"]
-    url = world.storage_settings()["offsite"]["url"]
+    url, tag = world.storage_settings()["offsite"]["url"], f"nightly-{time.time():.0f}"
     login = f"[default]\naws_access_key_id = {secrets['OFFSITE_KEY_ID']}\naws_secret_access_key = {secrets['OFFSITE_KEY']}\n"
     put(host, "/root/other/aws", login)
     put(host, "/root/other/theirs", secrets["OFFSITE_PASSWORD"])
@@ -123,7 +124,7 @@ def test_another_restic_job_runs_on_beside_ours(
             f"AWS_SHARED_CREDENTIALS_FILE=/root/other/aws restic -q -r {url}/critical --password-file /root/other/theirs"
         ),
     )
-    job = f"#!/bin/sh\nset -e\n{own} backup /etc/hostname\n{own} forget --keep-last 2 --prune\n{ours} backup --tag nightly /etc/hostname\n"
+    job = f"#!/bin/sh\nset -e\n{own} backup /etc/hostname\n{own} forget --keep-last 2 --prune\n{ours} backup --tag {tag} /etc/hostname\n"
     put(host, "/etc/cron.daily/other", job)
     host.run(f"chmod 755 /etc/cron.daily/other; {own} init", check=True)
     try:
@@ -138,7 +139,7 @@ def test_another_restic_job_runs_on_beside_ours(
         host.start_timers()
         converged = project.converge()
         host.hold_timers()
-        theirs = json.loads(host.output(f"{ours} snapshots --json --no-lock --tag nightly"))
+        theirs = json.loads(host.output(f"{ours} snapshots --json --no-lock --tag {tag}"))
         own_left = json.loads(host.output(f"{own} snapshots --json"))
         kept_job = host.output("cat /etc/cron.daily/other")
         host.run("/etc/cron.daily/other", check=True)  # and goes on afterwards
