@@ -21,6 +21,10 @@ PRIMARY, STANDBY = "lemongrab", "standby"
 VAULT = "vault.example.org"
 DATA = "/home/docker-projects/vaultwarden"
 GUARD_LOOKS = 90.0
+HOLD = (
+    "systemctl stop 'understudy-backup-*.timer'; for i in $(seq 300); do systemctl list-units --plain --no-legend "
+    "--state=activating 'understudy-backup-*.service' | grep -q . || exit 0; sleep 0.2; done; exit 1"
+)
 
 
 def play(moves: Moves, say: Say, claim: Claim) -> None:
@@ -75,6 +79,7 @@ def _attack(moves: Moves, say: Say, claim: Claim) -> None:
 
 def _restore(moves: Moves, say: Say, claim: Claim, kept: dict[str, int]) -> None:
     writer = Writer(moves.cloud.edges, VAULT)
+    moves.run(PRIMARY, HOLD)  # a tick now would keep the loss, and say that the service shrank
     moves.run(PRIMARY, f"rm -rf {DATA}/data/* && docker restart vaultwarden-vaultwarden-1")
     _until(lambda: _answers(writer))
     say("rm -rf, by mistake", f"vaultwarden comes up empty: {_count(writer)} of {kept[VAULT]} rows")
@@ -82,6 +87,7 @@ def _restore(moves: Moves, say: Say, claim: Claim, kept: dict[str, int]) -> None
     began = time.monotonic()
     (report,) = _reports(moves, "restore", "vaultwarden", "--host", PRIMARY, "--yes", PRIMARY)
     (row,) = report["reply"]["services"]
+    moves.run(PRIMARY, "systemctl start $(cd /etc/systemd/system && ls -d understudy-backup-*.timer)")
     _until(lambda: _answers(writer))
     back = _count(writer)
     claim(back == kept[VAULT], f"{kept[VAULT]} rows were acknowledged before the backup, {back} came back")
