@@ -51,7 +51,8 @@ class State:
     A pin {"snapshot", "seq", "epoch", "group", "why", "since", "until"} is a snapshot that must outlive any retention;
     ``until`` null: as long as the service has no good backup. ``known`` are "KEY/GROUP" whose snapshots were looked
     at; ``dumps`` the bytes of a service's last dumps; ``quiesced`` the night of its last one; ``coverage`` when that
-    was last looked at; ``writing`` the "KEY/GROUP" that a tick may hold restic's lock of, empty once it has ended.
+    was last looked at; ``writing`` the "KEY/GROUP" that a tick may hold restic's lock of, empty once it has ended;
+    ``heir`` those in which a lock of the machine before this one may be left.
     Only who holds the lock "data" writes it; verify and copies keep books of their own.
     """
 
@@ -63,6 +64,7 @@ class State:
     quiesced: dict[str, str] = field(default_factory=dict)
     coverage: float = 0.0
     writing: list[str] = field(default_factory=list)
+    heir: list[str] = field(default_factory=list)
 
     def last(self, key: str, service: str) -> Good | None:
         """The last good backup of a service in a repository."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..disk import Disk
 from ..errors import AgentError
-from ..repo import commands, repository, restic
+from ..repo import commands, lock_name, locks, repository
 from ..repo.restic import Repo
 from ..root import RUN, STATE, Root
 from ..say import say
@@ -35,7 +35,6 @@ __all__ = ["Tick"]
 
 _DUMP_TIMEOUT = 3600
 _QUIESCE_TIMEOUT = 900
-_UNLOCK_TIMEOUT = 120
 _COVERAGE_EVERY = 3600.0
 _SIDE_BY_SIDE = 4
 
@@ -53,6 +52,7 @@ class Tick:
         self.jobs = jobs_of(plan, ask)
         self.troubles: list[str] = []
         self.warnings: list[str] = []
+        self.still_locked: set[str] = set()
         self.begun = time.monotonic()
         tiers = {job.service.tier for job in self.jobs} | ({ask.tier} if ask.tier else set())
         self.tier = ask.tier or (tiers.pop() if len(tiers) == 1 else "mixed")
@@ -65,7 +65,7 @@ class Tick:
         for folder in (STATE, RUN, stage.STAGE):
             self.disk.private_dir(folder)
         self.state = states.load(self.root)
-        fresh = not self.state.known
+        known = set(self.state.known)
         self._pay_debts()
         self.stores = Stores(self.root, self.plan, self.state)
         self._ask_early()
@@ -77,7 +77,7 @@ class Tick:
             )
             if self.stores.clock_wrong:
                 self.warnings.append(self.stores.clock_wrong)
-            self._unlock(fresh)
+            self._unlock(known)
             # Durable before its first use, so that no number is ever given twice.
             self.state.seq += 1
             self.state.writing = sorted({*self.state.writing, *map(_mark, self.stores.repos.values())})
@@ -100,17 +100,25 @@ class Tick:
             except AgentError as error:
                 self.troubles.append(error.sentence)
 
-    def _unlock(self, fresh: bool) -> None:
+    def _unlock(self, known: set[str]) -> None:
         """A tick that was cut off (SIGKILL, power) leaves restic's lock, and no prune gets past it for an hour.
 
-        A host that remembers nothing may be the new one in the place of one that died so.
+        A host that has never seen a repository may be the new one in the place of one that died so.
         """
-        for repo in self.stores.repos.values():
-            if fresh or _mark(repo) in self.state.writing:
-                try:
-                    restic.run(repo, commands.unlock(), timeout=_UNLOCK_TIMEOUT)
-                except AgentError as error:
-                    self.warnings.append(error.sentence)
+        marks = {_mark(repo): repo for repo in self.stores.repos.values()}
+        self.state.heir = sorted({*self.state.heir, *(marks.keys() - known)})
+        if not lock_name.separate():
+            return
+        for mark, repo in marks.items():
+            cut_off = mark in self.state.writing
+            if not cut_off and mark not in self.state.heir:
+                continue
+            try:
+                locks.clear(repo, lock_name.tick(self.plan.host), None if cut_off else clock.now(self.root))
+                self.state.heir = [one for one in self.state.heir if one != mark]
+            except AgentError as error:
+                self.warnings.append(error.sentence)
+                self.still_locked |= {mark} if cut_off else set()
 
     def _ask_early(self) -> None:
         """Questions to Docker that need no repository: their answers come while that is opened."""
@@ -388,7 +396,9 @@ class Tick:
         ledger.add_all(self.root, "backup", facts)
         self._look_around()
         closed = set(map(_mark, self.stores.repos.values()))
-        self.state.writing = [mark for mark in self.state.writing if mark not in closed]
+        self.state.writing = [
+            mark for mark in self.state.writing if mark not in closed or mark in self.still_locked
+        ]
         self.state.save(self.disk)
         return self._reply(rows)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..disk import Disk
 from ..errors import AgentError
-from ..repo import commands, restic
+from ..repo import commands, lock_name, restic
 from ..repo.restic import Repo, ResticError, Result
 from ..root import RUN, Root
 from . import stage
@@ -110,7 +110,8 @@ def _run(root: Root, repo: Repo, wanted: commands.Backup, timeout: float, counts
         if item:
             _count(base, item, message, counts)
 
-    result = restic.run(repo, commands.backup(wanted), timeout, heard, cwd=base)
+    name = lock_name.tick(wanted.host) if lock_name.separate() else ""
+    result = restic.run(repo, commands.backup(wanted), timeout, heard, cwd=base, lock_as=name)
     if not result.summary.get("snapshot_id"):
         raise AgentError(f"restic backup to {repo.title} named no snapshot", "failed")
     return result

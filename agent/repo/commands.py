@@ -18,6 +18,8 @@ __all__ = [
     "index",
     "indexes",
     "init",
+    "lock",
+    "locks",
     "probe",
     "snapshots",
     "unlock",
@@ -108,8 +110,21 @@ def copy(source: tuple[str, str], ids: Sequence[str]) -> list[str]:
 
 
 def unlock() -> list[str]:
-    """Take away locks of processes of this host that are no more. Living ones, and others' within half an hour, stay."""
+    """Take away the locks of this host name whose process does not exist, and anybody's that are half an hour old.
+
+    Only ever alone in a process namespace: restic sends SIGHUP to each process that it asks for.
+    """
     return ["unlock"]
+
+
+def locks() -> list[str]:
+    """The ids of all locks."""
+    return ["list", "locks", "--no-lock"]
+
+
+def lock(which: str) -> list[str]:
+    """One lock: who, since when."""
+    return ["cat", "lock", which, "--no-lock"]
 
 
 def check(part: int, parts: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from .. import process
 from ..errors import AgentError
-from . import watch
+from . import lock_name, watch
 
 __all__ = ["KINDS", "Repo", "ResticError", "Result", "calls", "program", "run"]
 
@@ -144,14 +144,22 @@ def run(
     *,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
+    lock_as: str = "",
+    alone: bool = False,
 ) -> Result:
     """One call of restic; ``on_message`` hears every message as it comes, progress and items too.
 
+    ``lock_as``: the host name in its lock, and ``alone``: it sees no other process (agent/repo/lock_name.py).
     Raises ResticError unless it ends with 0: any unknown exit status is a failure.
     """
     calls.append(argv[0])
     try:
-        child = _start(repo, argv, cwd, env or {})
+        child = _start(
+            repo,
+            [*(lock_name.wrapper(lock_as, alone) if lock_as else []), repo.program, *repo.options, *argv],
+            cwd,
+            env or {},
+        )
     except OSError as error:
         raise AgentError(f"{repo.program} cannot be started: {error.strerror}", "no-restic") from error
     result = Result(0)
@@ -167,12 +175,14 @@ def run(
     return result
 
 
-def _start(repo: Repo, argv: Sequence[str], cwd: str | None, env: Mapping[str, str]) -> subprocess.Popen[str]:
+def _start(
+    repo: Repo, command: Sequence[str], cwd: str | None, env: Mapping[str, str]
+) -> subprocess.Popen[str]:
     # Should the agent be killed, restic must not go on alone: it would hold a lock and the private mounts.
     leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     known = {name: os.environ[name] for name in ("HOME", "PATH") if os.environ.get(name)}
     return subprocess.Popen(
-        [*leash, repo.program, *repo.options, *argv],
+        [*leash, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
