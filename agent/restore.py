@@ -55,7 +55,8 @@ def run(
         # Before the fresh snapshot, which would be the newest: it is the way back, not what is asked for.
         chosen = choice.batches(root, plan, asked)
         # Takes the same lock, so it comes first.
-        before, refused = _backed_up(root, [service.name for service in services], asked)
+        names = [service.name for service in services if service.name not in chosen[1]]
+        before, refused = _backed_up(root, names, asked) if names else ({}, [])
     what = f"restore {', '.join(asked.services) or 'all services'}"
     with backup.stoppable(), lock.exclusive(root, backup.LOCK, what, asked.lock_wait, say):
         # A look or a scratch copy touches no service, not even one that a killed run left half way.

@@ -79,7 +79,7 @@ def _attack(moves: Moves, say: Say, claim: Claim) -> None:
 
 def _restore(moves: Moves, say: Say, claim: Claim, kept: dict[str, int]) -> None:
     writer = Writer(moves.cloud.edges, VAULT)
-    moves.run(PRIMARY, HOLD)  # a tick now would keep the loss, and say that the service shrank
+    moves.run(PRIMARY, HOLD)  # after a tick that keeps the loss, `restore` asks which of the two is meant
     moves.run(PRIMARY, f"rm -rf {DATA}/data/* && docker restart vaultwarden-vaultwarden-1")
     _until(lambda: _answers(writer))
     say("rm -rf, by mistake", f"vaultwarden comes up empty: {_count(writer)} of {kept[VAULT]} rows")

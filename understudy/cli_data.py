@@ -47,13 +47,13 @@ def answered(result: runner.Run) -> list[dict[str, Any]]:
     return [report for report in result.reports if "reply" in report]
 
 
-def finish(result: runner.Run, failed: bool = False) -> None:
-    """Leave with the exit code of the run, saying each host's error."""
+def finish(result: runner.Run, failed: bool = False, refused: bool = False) -> None:
+    """Leave with the exit code of the run, saying each host's error. ``refused``: the failures are refusals, all of them."""
     for report in result.reports:
         if report.get("error"):
             console.print(f"[red]{report['error']}[/red]")
     if result.exit_code or failed:
-        raise typer.Exit(result.exit_code or 1)
+        raise typer.Exit(3 if refused else result.exit_code or 1)
 
 
 def announce(verb: str, inventory: str, limit: str, as_json: bool) -> None:
@@ -171,7 +171,9 @@ def restore(
         print(json.dumps(result.reports))
     else:
         tables_data.show_restore(Console(), replies, dry_run)
-    finish(result, failed=any(not row["ok"] for r in replies for row in r["reply"]["services"]))
+    failed = [row for r in replies for row in r["reply"]["services"] if not row["ok"]]
+    refused = len(replies) == len(result.reports) and all(row.get("kind") == "refused" for row in failed)
+    finish(result, bool(failed), bool(failed) and refused)
 
 
 def _agree(request: dict[str, Any], inventory: str, limit: str, yes: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from .state import Good
 from .tree import Tree
 
-__all__ = ["FIRST_LIMIT", "SHRINK", "added", "shrank", "size", "too_much"]
+__all__ = ["FIRST_LIMIT", "SHRINK", "added", "lost", "shrank", "size", "too_much"]
 
 FIRST_LIMIT = 10 << 30
 SHRINK = 20
@@ -53,6 +53,12 @@ def shrank(
     service: str, before: Good, files: int, size_now: int, rows: int | None, settings: dict[str, Any]
 ) -> str | None:
     """The sentence of the alert when files, bytes or rows fell by more than the limit; None when not."""
+    how = lost(before, files, size_now, rows, settings)
+    return f"{service} {how}; the snapshot before, {before.snapshot[:8]}, is kept" if how else None
+
+
+def lost(before: Good, files: int, size_now: int, rows: int | None, settings: dict[str, Any]) -> str | None:
+    """How much is gone, in words without the service's name; None when no more than the limit."""
     percent = float(settings.get("shrink_percent") or SHRINK)
     for what, old, new, few in (
         ("files", before.files, files, _FEW_FILES),
@@ -60,8 +66,5 @@ def shrank(
         ("rows", before.rows or 0, rows if rows is not None else before.rows or 0, _FEW_FILES),
     ):
         if old - new >= few and new < old * (1 - percent / 100):
-            return (
-                f"{service} shrank by {100 - 100 * new / old:.0f} % ({what}: {old} before, {new} now);"
-                f" the snapshot before, {before.snapshot[:8]}, is kept"
-            )
+            return f"shrank by {100 - 100 * new / old:.0f} % ({what}: {old} before, {new} now)"
     return None

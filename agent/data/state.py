@@ -48,11 +48,11 @@ class Good:
 class State:
     """``good`` and ``pinned`` are by repository key, then service.
 
-    A pin {"snapshot", "seq", "epoch", "group", "why", "since", "until"} is a snapshot that must outlive any retention;
-    ``until`` null: as long as the service has no good backup. ``known`` are "KEY/GROUP" whose snapshots were looked
-    at; ``dumps`` the bytes of a service's last dumps; ``quiesced`` the night of its last one; ``coverage`` when that
-    was last looked at; ``writing`` the "KEY/GROUP" that a tick may hold restic's lock of, empty once it has ended;
-    ``heir`` those in which a lock of the machine before this one may be left.
+    A pin {"snapshot", "seq", "epoch", "group", "why", "since", "until", "files", "bytes", "rows"} is a snapshot that
+    must outlive any retention; ``until`` null: as long as the service has no good backup. ``known`` are "KEY/GROUP"
+    whose snapshots were looked at; ``dumps`` the bytes of a service's last dumps; ``quiesced`` the night of its last
+    one; ``coverage`` when that was last looked at; ``writing`` the "KEY/GROUP" that a tick may hold restic's lock of,
+    empty once it has ended; ``heir`` those in which a lock of the machine before this one may be left.
     Only who holds the lock "data" writes it; verify and copies keep books of their own.
     """
 
@@ -91,6 +91,7 @@ class State:
             self.pinned.setdefault(key, {})[service] = {
                 "snapshot": good.snapshot, "seq": good.seq, "epoch": good.epoch, "group": good.group,
                 "why": why, "since": now, "until": now + _SHRINK_PIN if shrunk else None,
+                "files": good.files, "bytes": good.bytes, "rows": good.rows,
             }  # fmt: skip
 
     def unpin(self, key: str, service: str, now: float) -> None:
@@ -98,6 +99,17 @@ class State:
         pin = self.pinned.get(key, {}).get(service)
         if pin and (pin["until"] is None or pin["until"] < now):
             del self.pinned[key][service]
+
+    def before_loss(self, key: str, service: str, snapshot: str) -> tuple[Good, Good] | None:
+        """(what is pinned, the last one), when ``snapshot`` is the last and a pin says that it shrank; else None.
+
+        Sizes of 0 are not known: every snapshot has its manifest.
+        """
+        last, pin = self.last(key, service), self.pinned.get(key, {}).get(service)
+        if not last or not pin or last.snapshot != snapshot or pin["until"] is None or not last.files:
+            return None
+        sizes = (pin.get("files") or 0, pin.get("bytes") or 0, pin.get("rows"))
+        return Good(pin["snapshot"], pin["group"], "", pin["epoch"], pin["seq"], [], 0, 0, 0, *sizes), last
 
     def save(self, disk: Disk) -> None:
         """Write it, durably and at once."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..data import guards
+from ..data import state as states
 from ..data.plan import Plan, Service
+from ..data.state import State
 from ..errors import AgentError
 from ..owner import accept
 from ..repo import repository, snapshots
@@ -54,12 +57,15 @@ def batches(root: Root, plan: Plan, asked: Asked) -> tuple[list[Batch], dict[str
     found: dict[tuple[str, str], Batch] = {}
     without: dict[str, AgentError] = {}
     known: dict[str, tuple[Repo, list[Snapshot]] | AgentError] = {}
+    state = states.load(root)
     for service in ordered(plan, asked.services):
         try:
             if service.group not in known:
                 known[service.group] = _answering(root, plan, service.group, asked)
             repo, listed = _or_raise(known[service.group])
             snapshot = snapshots.choose(listed, service.name, asked.time, asked.snapshot or None)
+            if not asked.snapshot and asked.time is None:
+                _whole(state, plan, repo, snapshot, service.name, asked)
         except AgentError as error:
             known.setdefault(service.group, error)
             without[service.name] = error
@@ -67,6 +73,23 @@ def batches(root: Root, plan: Plan, asked: Asked) -> tuple[list[Batch], dict[str
         batch = found.setdefault((service.group, snapshot.id), Batch(repo, snapshot, []))
         batch.services.append(service)
     return list(found.values()), without
+
+
+def _whole(state: State, plan: Plan, repo: Repo, snapshot: Snapshot, service: str, asked: Asked) -> None:
+    """The newest may be the loss itself: the tick that kept it said so. Raises AgentError unless into a folder."""
+    pair = state.before_loss(repo.key, service, snapshot.id)
+    how = pair and guards.lost(pair[0], pair[1].files, pair[1].bytes, pair[1].rows, plan.settings)
+    if not pair or not how:
+        return
+    before = pair[0].snapshot[:8]
+    if asked.to:
+        say(f"{service}: its newest snapshot {how}; the one before is {before}")
+        return
+    raise AgentError(
+        f"{service}: its newest snapshot, {snapshot.id[:8]}, {how}; nothing was changed: `understudy restore {service}"
+        f" --snapshot {before}` brings back the one before, `--snapshot {snapshot.id[:8]}` this one",
+        "refused",
+    )
 
 
 def _or_raise(known: tuple[Repo, list[Snapshot]] | AgentError) -> tuple[Repo, list[Snapshot]]:

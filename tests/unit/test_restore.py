@@ -477,6 +477,31 @@ class TestWhichSnapshot:
         assert [row["service"] for row in reply["services"]] == ["app"]
         assert world.row("app", dry_run=True, time=5)["kind"] == "no-snapshot"
 
+    def test_a_newest_one_that_is_the_loss_itself_is_refused_with_both_ways_on(self, world: World) -> None:
+        for number in range(60):
+            world.write(f"{DATA}/photos/{number}", os.urandom(4000))
+        whole = world.backup("app")["services"][0]["snapshot"]
+        subprocess.run(["rm", "-r", str(world.at(f"{DATA}/photos"))], check=True)
+        with pytest.raises(AssertionError, match="app shrank by"):
+            world.backup("app")
+        lost = world.backup("app")["services"][0][
+            "snapshot"
+        ]  # an unremarkable tick, after the one that alarmed
+        before = tree(world.at("/srv/app"))
+        for asked in ({}, {"dry_run": True}, {"in_place": True}):
+            row = world.row("app", confirm_loss=True, **asked)
+            assert (row["ok"], row["kind"]) == (False, "refused")
+            said = row["error"]
+            assert (
+                f"--snapshot {whole[:8]}" in said and f"--snapshot {lost[:8]}" in said and "shrank by" in said
+            )
+        assert tree(world.at("/srv/app")) == before
+        assert world.row("app", to="/elsewhere")["snapshot"] == lost, "a folder of its own loses nothing"
+        assert world.row("app", dry_run=True, snapshot=lost[:8])["ok"]
+        assert world.row("app", confirm_loss=True, snapshot=whole[:8])["ok"]
+        world.backup("app")
+        assert world.row("app", dry_run=True)["ok"], "what grew back is no loss any more"
+
 
 class TestInPlace:
     def test_the_live_folder_becomes_the_snapshot_after_a_fresh_one_was_made(self, world: World) -> None:
