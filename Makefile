@@ -7,7 +7,7 @@ MOVING_LAB := export UNDERSTUDY_LAB_RESOLVERS=lab && $(UNDERSTUDY) converge -i i
 .DEFAULT_GOAL := help
 VERBS := update watch backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-refreshes measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-switchovers measure-failovers measure-troubles measure-auto measure-refreshes measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ measure-switchovers: bootstrap ## 10 planned switchovers in the practice world, 
 measure-failovers: bootstrap ## 10 failovers with the primary's power cut at random moments (ARGS="--rounds 10 --seed 1")
 	@$(UNDERSTUDY) lab up
 	@$(MOVING_LAB) && PYTHONPATH=. UNDERSTUDY_LAB_RESOLVERS=lab .venv/bin/python tests/measure/failovers.py $(ARGS)
+
+measure-auto: bootstrap ## Auto mode: the owner dies, is cut off, loses its line or its lease's store (ARGS="[SCENARIO...]")
+	@$(UNDERSTUDY) lab up
+	@export UNDERSTUDY_LAB_AUTO=$${UNDERSTUDY_LAB_AUTO:-240} && $(MOVING_LAB) && PYTHONPATH=. .venv/bin/python tests/measure/auto.py $(ARGS)
 
 measure-troubles: bootstrap ## Moves with lost answers, two operators, killed control machines, wrong clocks, cut lines (ARGS="[SCENARIO...]")
 	@$(UNDERSTUDY) lab up

@@ -31,6 +31,7 @@ PROTECTING = (
     "alarm",
     "update",
     "guard",
+    "lease",
     "watch",
     "freeze",
     "journey",

@@ -7,7 +7,8 @@ before Docker starts; ["off"] and ["on"] switch the guard off at the console, wi
 that batch's, or of that epoch.
 
 Reply: {"host", "off": null | {...}, "groups": {GROUP: {"action", "why", "epoch", "owner", "base", "may", "fence",
-"silent": {resolver: why}, "answered", "failed": [sentences], "changed", "stood": id of the freeze that held until now}},
+"silent": {resolver: why}, "answered", "failed": [sentences], "changed", "stood": id of the freeze that held until now,
+"unleased": why its lease is over, in auto mode}},
 "error" when something did not start or stop}.
 The rules are in agent/owner/decide.py; what was found is also in /run/understudy/owner/look.json.
 """
@@ -23,8 +24,8 @@ from . import lift, lock, may, process
 from .data import clock, ledger
 from .disk import Disk
 from .errors import AgentError
-from .owner import doh, fences, lease, starter, state, thawing
-from .owner.decide import Verdict, View, decide
+from .owner import doh, fences, lease, line, starter, state, storelease, thawing
+from .owner.decide import Verdict, View, decide, unleased
 from .owner.doh import Heard
 from .owner.plan import Plan, load
 from .owner.record import Malformed, Ownership, parse
@@ -86,6 +87,8 @@ def look(
     for name, data in (leave or {}).items():
         _leave(disk, name, (told or {})[name], data)
     said = {} if off else told or _heard(plan, groups)
+    if said and not told:
+        line.heard(root, any(one.answer for one in said.values()))
     for name, heard in ({} if told else said).items():
         if heard.answer:
             state.hear(root, name)
@@ -132,6 +135,8 @@ def _heard(plan: Plan, groups: list[str]) -> dict[str, Heard]:
 def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[str, Any]:
     root, held = disk.root, state.load(disk.root, name)
     verdict, frozen = decide(_view(root, plan, held, off), heard.answer), lease.load(root, name)
+    why = _unleased(root, plan, held, heard.answer, verdict, off)
+    verdict = unleased(verdict, why)
     if verdict.learn and heard.answer:
         ran = heard.answer.epoch if verdict.action == "run" and not off else held.ran
         learn(disk, plan, held, heard.answer, clock.now(root), ran)
@@ -160,6 +165,7 @@ def _group(disk: Disk, plan: Plan, name: str, heard: Heard, off: bool) -> dict[s
         "failed": failed,
         "changed": changed,
         "stood": frozen.id if frozen and frozen.left > 0 else "",
+        "unleased": why,
     }
 
 
@@ -170,6 +176,27 @@ def learn(disk: Disk, plan: Plan, held: Held, answer: Ownership, now: float, ran
     if held.learn(answer, now) or stale or ran not in (0, held.ran):
         held.ran = ran or held.ran
         state.save(disk, held)
+
+
+def _unleased(
+    root: Root, plan: Plan, held: Held, answer: Ownership | None, verdict: Verdict, off: bool
+) -> str:
+    """Why the right to serve is over of what would run; the lease is taken or renewed for that. "" without auto mode.
+
+    What would not run renews nothing: others must see that nobody serves.
+    """
+    auto = plan.leased(held.group)
+    if auto is None or off:
+        return ""
+    if verdict.action not in ("run", "go-on"):
+        storelease.drop(root, held.group)
+        return ""
+    right = storelease.held(root, held.group)
+    if not right.good:
+        # Otherwise its own timer renews it.
+        epoch = answer.epoch if verdict.learn and answer else held.epoch
+        right = storelease.renew(root, auto, held.group, plan.host, epoch)
+    return "" if right.good else f"its lease is over: {right.why or 'nobody renewed it'}"
 
 
 def _view(root: Root, plan: Plan, held: Held, off: bool) -> View:

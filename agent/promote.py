@@ -26,7 +26,7 @@ from .disk import Disk
 from .errors import AgentError
 from .freeze import wanted
 from .guard import LOCK as GUARD
-from .owner import fences, starter, state
+from .owner import fences, objects, starter, state, storelease
 from .owner.plan import Plan as Owners
 from .owner.plan import load
 from .owner.state import Grant
@@ -89,6 +89,9 @@ def _grant(root: Root, owned: Owners, group: str, request: dict[str, Any]) -> Gr
         raise AgentError(
             f"epoch {epoch} of {group} is over: {held.owner} owns {held.epoch}; nothing was changed", "epoch"
         )
+    auto = owned.leased(group)
+    if auto:  # without its lease the group would come up nowhere
+        objects.read(storelease.place_of(root, auto), storelease.key(group))
     until = float(request.get("until") or state.boottime() + float(request.get("seconds", _GRANT)))
     if until <= state.boottime():
         raise AgentError(f"the grant for {group} has ended already; nothing was changed", "late")

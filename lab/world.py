@@ -13,9 +13,11 @@ from typing import Any
 from lab.cloudflare.place import AUTHORITY_ON_HOSTS, Cloudflare, find_cloudflare
 from lab.settings import find_settings
 from lab.staging import staged
+from lab.storage.objectstore import LEASES
 from lab.storage.place import ADMIN
 from lab.storage.stores import OWNER_OF_ALL, find_store
 from understudy import project
+from understudy.ownership import auto_secrets
 from understudy.secrets import Store, init
 from understudy.settings import settings_of
 from understudy.traffic import tokens
@@ -23,6 +25,7 @@ from understudy.traffic import tokens
 FOLDER = find_settings().state
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
 RESOLVERS = "UNDERSTUDY_LAB_RESOLVERS"
+AUTO = "UNDERSTUDY_LAB_AUTO"
 SECRETS = FOLDER / "secrets"
 AGE_KEY = FOLDER / "age.txt"
 
@@ -41,7 +44,7 @@ def prepare_secrets(data: Mapping[str, Any]) -> None:
     SECRETS.mkdir(parents=True, exist_ok=True)
     init(SECRETS)
     store = Store(SECRETS)
-    for file, values in {**storage_secrets(), **cloud_secrets()}.items():
+    for file, values in {**storage_secrets(), **cloud_secrets(), **lease_secrets()}.items():
         store.add(file, values)
     settings = settings_of("lab", {**project.group_data([]), **data})
     for service in project.catalog_for(settings):
@@ -71,14 +74,29 @@ def ownership() -> dict[str, Any]:
     """Who may own what: nobody but the first host, unless UNDERSTUDY_LAB_RESOLVERS names resolvers (https, by comma)
     or says `lab` for those of the lab's own Cloudflare.
 
-    UNDERSTUDY_LAB_CACERT is the file on the hosts that signs them.
+    UNDERSTUDY_LAB_CACERT is the file on the hosts that signs them. UNDERSTUDY_LAB_AUTO: the seconds of a lease, for auto mode.
     """
     chosen, cacert = cloud().resolvers, AUTHORITY_ON_HOSTS
     asked = os.environ.get(RESOLVERS, "")
     if asked not in ("", "lab"):
         chosen, cacert = asked.split(","), os.environ.get("UNDERSTUDY_LAB_CACERT", "")
-    own = {"ownership": {"resolvers": chosen, "cacert": cacert, "boot_wait": 20}}
+    own: dict[str, Any] = {"ownership": {"resolvers": chosen, "cacert": cacert, "boot_wait": 20}}
+    if os.environ.get(AUTO):
+        own["ownership"]["auto"] = {"url": lease_url(), "ttl": int(os.environ[AUTO])}
     return own if asked else {**own, "may_own": False}
+
+
+def lease_url() -> str:
+    """Where leases lie, by the way of the second store, so that a test can cut it off alone."""
+    settings = find_settings()
+    return f"s3:http://{find_store(settings, staged(settings)).outside('second')}/{LEASES}"
+
+
+def lease_secrets() -> dict[str, dict[str, str]]:
+    """The key to them."""
+    settings = find_settings()
+    key = find_store(settings, staged(settings)).keys.s3[OWNER_OF_ALL]
+    return {auto_secrets.OWNER: {auto_secrets.KEY_ID: key.key_id, auto_secrets.KEY: key.secret}}
 
 
 def cloud() -> Cloudflare:

@@ -28,6 +28,7 @@ SCANNED = ("services", "group_data", "inventory", "lab/overlay", "deploy.py")
 def declared() -> dict[str, Mapping[str, SecretSpec]]:
     """What every service of this project says it needs."""
     from . import project
+    from .ownership import auto_secrets
     from .protection import secrets as backup_secrets
     from .replica import inventory as hetzner
     from .settings import settings_of
@@ -39,6 +40,8 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
     if settings.backup.repositories:
         found[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
         found[backup_secrets.ADMIN] = backup_secrets.admin_specs(settings.backup)
+    if settings.ownership.auto:
+        found[auto_secrets.OWNER] = auto_secrets.specs()
     if settings.edge == "cloudflare":
         found[tokens.FILE] = tokens.SPECS
     if "hetzner" in project.group_data(["replica"]):

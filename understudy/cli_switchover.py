@@ -87,7 +87,7 @@ def _move(
     if force:
         confirm_host(to, yes, f"This makes {to} the owner of {what}; what is shown above is lost")
     begun = time.monotonic()
-    return [{**_drive(scene, one, begun), "shown": [asdict(loss) for loss in shown]} for one, shown in looked]
+    return [{**drive(scene, one, begun), "shown": [asdict(loss) for loss in shown]} for one, shown in looked]
 
 
 def _looked(scene: Scene, group: str, to: str, force: bool, stale: bool) -> tuple[Journey, list[Loss]]:
@@ -128,10 +128,10 @@ def _again(scene: Scene, journey: Journey, force: bool, abort: bool) -> dict[str
         journey = change(journey)
     except ValueError as error:
         raise Refused(f"{journey.group}: {error}; nothing was changed") from error
-    return _drive(scene, journey, time.monotonic(), again=True)
+    return drive(scene, journey, time.monotonic(), again=True)
 
 
-def _drive(scene: Scene, journey: Journey, begun: float, again: bool = False) -> dict[str, Any]:
+def drive(scene: Scene, journey: Journey, begun: float, again: bool = False) -> dict[str, Any]:
     """One group to its end; says each step with the clock."""
     source, target = scene.remotes[journey.source], scene.remotes[journey.target]
     carried = scene.group(journey.group, journey.target)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import project
+from . import cli_auto, project
 from .cli_data import PROD, Inventory, Json, Limit, announce, answered, ask, finish
 from .errors import BadInput
 from .ownership import watching_here
@@ -28,6 +28,9 @@ WORDS = {
 
 
 Here = Annotated[bool, typer.Option("--here", help="Look from this machine; no host is logged in to.")]
+Auto = Annotated[
+    bool, typer.Option("--auto", help="With --here: move what nobody serves once its owner's lease is over.")
+]
 Every = Annotated[
     int, typer.Option("--every", help="With --here: look again after so many seconds, without end.")
 ]
@@ -38,14 +41,17 @@ def watch(
     limit: Limit = "",
     here: Here = False,
     every: Every = 0,
+    auto: Auto = False,
     as_json: Json = False,
 ) -> None:
     """Whether owners of move groups are well, as the hosts see it that could take over; exit 1 when one is not."""
     announce("watch", inventory, limit, as_json)
     if every and (not here or every < 10):
         raise BadInput("--every goes with --here, and is 10 seconds or more")
+    if auto and not here:
+        raise BadInput("--auto goes with --here: this machine is the one that moves things")
     if here:
-        _here(inventory, every, as_json)
+        _here(inventory, every, auto, as_json)
         return
     result = ask("watch", {"only_look": True}, inventory, limit, reads=True, quiet=True)
     replies = answered(result)
@@ -63,13 +69,14 @@ def watch(
     finish(result, failed=any(one["cause"] != "well" for _, _, one in groups))
 
 
-def _here(inventory: str, every: int, as_json: bool) -> None:
+def _here(inventory: str, every: int, auto: bool, as_json: bool) -> None:
     groups = watching_here.groups(project.hosts(inventory))
     if not groups:
         raise BadInput(
             f"no group of {inventory} has a public name and a host that could own it: nothing to watch"
         )
     out = Console(soft_wrap=True, highlight=False)
+    watcher = cli_auto.Watcher(inventory, groups) if auto else None
     while True:
         found = watching_here.looks(groups)
         if as_json:
@@ -79,6 +86,8 @@ def _here(inventory: str, every: int, as_json: bool) -> None:
                 long = f" for {one.seconds / 60:.0f} min" if one.seconds else ""
                 out.print(f"{one.group} on {one.owner}: {WORDS[one.cause]}{long}")
         for text in [one.text for one in found if one.text and not as_json]:
+            out.print(text)
+        for text in watcher.act(found) if watcher else ():
             out.print(text)
         if not every:
             raise typer.Exit(int(any(one.cause != "well" for one in found)))

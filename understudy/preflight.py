@@ -10,6 +10,7 @@ from . import baseline
 from .compare import FileChange, Survey, readable
 from .desired import Desired, Stack
 from .images import is_downgrade, parse
+from .ownership import enabling
 from .ownership.files import PLAN as GUARD_PLAN
 
 MINIMUM_FREE = 512 * 1024 * 1024
@@ -37,6 +38,7 @@ def refusals(desired: Desired, survey: Survey, files: Iterable[FileChange], allo
     """Things that could cost data or somebody's work; each names the ways on."""
     found = list(_drift(desired, survey, files, allowed)) + list(_downgrades(desired, survey, allowed))
     found += _guard_lost(desired, survey)
+    found += enabling.reasons(desired, survey)
     return found + list(_elsewhere(desired, survey, allowed)) + list(abandoned(desired, survey))
 
 

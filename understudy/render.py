@@ -13,8 +13,8 @@ from .desired import Desired, Stack, Validator
 from .errors import BadInput, Refused
 from .faults import CatalogError, Fault
 from .jinja import render_file
+from .ownership import auto_secrets, watching
 from .ownership import files as ownership
-from .ownership import watching
 from .probes import wishes
 from .protection import files as protection
 from .protection import pinned
@@ -60,7 +60,7 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
     result.levels = catalog.levels(names)
     result.probes = wishes(result)
     protection.add(result, secrets.get(backup_secrets.HOST, {}))
-    ownership.add(result)
+    ownership.add(result, secrets.get(auto_secrets.OWNER, {}))
     watching.add(result)
     result.masks = {value: secret for values in secrets.values() for secret, value in values.items()}
     result.service_entries = list(result.tree)
@@ -142,6 +142,8 @@ def declared_secrets(catalog: Catalog, settings: HostSettings) -> dict[str, dict
     declared = {name: dict(catalog.services[name].secrets) for name in managed(catalog, settings)}
     if settings.parts.backup and settings.backup.repositories:
         declared[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
+    if settings.ownership.auto:
+        declared[auto_secrets.OWNER] = auto_secrets.specs()
     return declared
 
 

@@ -90,6 +90,14 @@ class HostSettings(BaseModel):
     sysctl: dict[str, str] = Field(default_factory=dict)
     sudo: bool = Field(default=False, alias="_sudo")
 
+    @model_validator(mode="after")
+    def _auto_moves_names(self) -> HostSettings:
+        if self.ownership.auto and self.edge != "cloudflare":
+            raise ValueError(
+                f"ownership.auto moves public names by itself, and edge is {self.edge}: leave one of them out"
+            )
+        return self
+
     @property
     def idle(self) -> bool:
         """Whether nothing of ours has work on this host yet: at most backups, and no repository to take them."""

@@ -18,6 +18,8 @@ nonce) that has not ended. A batch that arrives after its grant has ended finds 
 since (its freeze is over), so nothing is started on data that may lack those writes: the control machine decides
 (tests/model shows what happens without this).
 
+In auto mode (agent/owner/storelease.py) what would run or go on needs its lease besides: ``unleased`` stops it.
+
 A grant whose epoch is higher than the answer's keeps the group behind its fence: the batch that will name this host is
 on its way. Until any record was seen (epoch 0) the group is its first host's, whatever ``offline`` says.
 """
@@ -29,7 +31,7 @@ from typing import Literal
 
 from .record import Ownership
 
-__all__ = ["Action", "Verdict", "View", "decide"]
+__all__ = ["Action", "Verdict", "View", "decide", "unleased"]
 
 Action = Literal["run", "stop", "go-on", "wait", "stay-down", "fenced"]
 
@@ -94,6 +96,13 @@ def decide(view: View, answer: Ownership | None) -> Verdict:
             "fenced", f"granted for epoch {view.grant}, {answer.owner} owns {answer.epoch}", learn=True
         )
     return Verdict("stop", f"{answer.owner} owns it, epoch {answer.epoch}", learn=True)
+
+
+def unleased(verdict: Verdict, why: str) -> Verdict:
+    """The verdict on a group whose right to serve is over for this reason ("": it is not). What was answered is learnt."""
+    if not why or verdict.action not in ("run", "go-on"):
+        return verdict
+    return Verdict("stop", f"{verdict.why}, and {why}", verdict.learn)
 
 
 def _silent(view: View, said: str) -> Verdict:

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import AgentError, because
 from ..root import Root
 
-__all__ = ["PLAN", "Group", "Managed", "Plan", "guarded", "load"]
+__all__ = ["PLAN", "Auto", "Group", "Managed", "Plan", "guarded", "load"]
 
 PLAN = "/etc/understudy/owner.json"
 FORMAT = 1
@@ -55,6 +55,17 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Auto:
+    """Auto mode: the lease of these groups lies at ``url`` and is ``seconds`` long; ``key`` is a file on this host."""
+
+    url: str
+    seconds: float
+    groups: tuple[str, ...]
+    key: str
+    region: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """``resolvers`` are addresses of DNS over HTTPS; ``cacert`` a file that signs them, "" for the system's own.
 
@@ -70,7 +81,12 @@ class Plan:
     cacert: str = ""
     boot_wait: float = 120.0
     keep_days: float = 30.0
+    auto: Auto | None = None
     raw: dict[str, Any] = field(default_factory=dict)
+
+    def leased(self, group: str) -> Auto | None:
+        """How the group's lease is kept; None where there is none."""
+        return self.auto if self.auto and group in self.auto.groups else None
 
     def of(self, group: str) -> list[Managed]:
         """The services of a group, each after those it needs."""
@@ -136,8 +152,13 @@ def _parse(raw: dict[str, Any]) -> Plan:
         raw.get("cacert") or "",
         float(raw.get("boot_wait", 120)),
         float(raw.get("keep_days", 30)),
+        _auto(raw.get("auto")),
         raw,
     )
+
+
+def _auto(raw: dict[str, Any] | None) -> Auto | None:
+    return Auto(**{**raw, "groups": tuple(raw["groups"])}) if raw else None
 
 
 def _managed(name: str, raw: dict[str, Any]) -> Managed:

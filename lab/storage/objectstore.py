@@ -15,6 +15,7 @@ from lab.storage.s3 import Client, Key
 
 FIRST_BUCKET, SECOND_BUCKET = "lemongrab-backups", "second-site"
 BUCKETS = (FIRST_BUCKET, SECOND_BUCKET)
+LEASES = "leases"  # keeps no versions: of a lease only the newest counts
 PORTS = (
     "master",
     "master.port.grpc",
@@ -48,9 +49,8 @@ def identities(keys: Keys) -> dict[str, Any]:
 
 
 def identity(key: Key) -> dict[str, Any]:
-    rights = {ADMIN: ["Admin"], READER: allowed("Read", "List")}.get(key.name) or allowed(
-        "Read", "Write", "List"
-    )
+    host = [*allowed("Read", "Write", "List"), f"Read:{LEASES}", f"Write:{LEASES}"]
+    rights = {ADMIN: ["Admin"], READER: allowed("Read", "List")}.get(key.name) or host
     pair = {"accessKey": key.key_id, "secretKey": key.secret}
     return {"name": key.name, "credentials": [pair], "actions": rights}
 
@@ -113,6 +113,7 @@ def ensure(place: Place, keys: Keys) -> bool:
         prepare_bucket(admin, bucket, policy(bucket, hosts))
         if started:
             wait_for_content(admin, bucket)
+    admin.make_bucket(LEASES, versions=False)
     return started
 
 

@@ -14,9 +14,13 @@ from resolver import Resolver
 
 from lab import hosts as machines
 from lab.ssh import on_host
+from lab.storage.faults import Faults
+from lab.storage.objectstore import LEASES
 from understudy import hostside
+from understudy.agent.owner import objects, storelease
 from understudy.baseline import AGENT
 from understudy.jinja import render
+from understudy.protection.secrets import aws_file
 
 pytestmark = pytest.mark.lab
 
@@ -122,6 +126,7 @@ def reaches(host: LabHost, port: int) -> bool:
 
 
 ALL = {*MANAGED, *FOREIGN}
+GRANTED = {"group": "five", "epoch": 3, "nonce": "n3", "base": "", "until": 1e9, "ready": True}
 
 
 def test_named_by_the_record_it_starts_its_five(host: LabHost) -> None:
@@ -196,3 +201,46 @@ def test_without_any_answer_what_was_anothers_stays_down_and_the_console_can_swi
     resolver.records["five"] = record("lemongrab", 2)
     host.run("systemctl start understudy-guard.service", check=True)
     assert until(host, set(FOREIGN), 20) == set(FOREIGN)
+
+
+def test_a_host_whose_lease_runs_out_is_fenced_and_stops_and_goes_on_when_the_store_answers(
+    lab: Lab, host: LabHost, resolver: Resolver
+) -> None:
+    """Auto mode: it is named all the time, and may not serve without its lease; who takes the lease over stops it for good."""
+    key = lab.store.keys.s3["lemongrab"]
+    url = f"s3:http://{lab.store.outside('second')}/{LEASES}/guard-{time.time():.0f}"
+    put(host, "/etc/understudy/lease", aws_file(key.key_id, key.secret))
+    auto = {"url": url, "seconds": 90, "groups": ["five"], "key": "/etc/understudy/lease"}
+    put(host, "/etc/understudy/owner.json", json.dumps({**plan(resolver), "auto": auto}))
+    lease = f"/usr/bin/python3 -IB {AGENT} lease < /dev/null"
+    resolver.records["five"] = record("standby", 3)
+    host.run("rm -f /run/understudy/may/five; systemctl stop understudy-guard.timer", check=True)
+    try:
+        host.run(f"echo '{json.dumps(GRANTED)}' > /run/understudy/owner/grant-five.json", check=True)
+        host.run("systemctl start understudy-guard.service", check=True)
+        assert until(host, ALL, 5) == ALL, "named, with data that came with a grant, and the lease was free"
+        time.sleep(20)
+        assert host.run(lease).returncode == 0 and reaches(host, 8400), "its own timer would renew it"
+        with lab.store.relay.faulty("second", Faults(hang=True)):
+            began = time.monotonic()
+            while time.monotonic() - began < 30:  # 90 s less the margin
+                assert host.run(lease).returncode == 0 or time.monotonic() - began > 20
+            assert host.run(lease).returncode == 1
+            assert not reaches(host, 8400) and reaches(host, 8405), (
+                "fenced at once, before anything has stopped"
+            )
+            assert until(host, set(FOREIGN), 60) == set(FOREIGN)
+        host.run("systemctl start understudy-guard.service", check=True)
+        assert until(host, ALL, 20) == ALL and reaches(host, 8400)
+        place = objects.place(url, "", key.key_id, key.secret)
+        found = objects.read(place, storelease.key("five"))
+        assert found is not None
+        taken = storelease.text(storelease.Term("five", "lemongrab", 4, 1, 90))
+        objects.write(place, storelease.key("five"), taken, found.etag)
+        assert host.run(lease).returncode == 1
+        assert not reaches(host, 8400)
+        host.run("systemctl start understudy-guard.service")
+        assert until(host, set(FOREIGN), 60) == set(FOREIGN), "the zone still names it"
+    finally:
+        put(host, "/etc/understudy/owner.json", json.dumps(plan(resolver)))
+        host.run("systemctl start understudy-guard.timer", check=True)

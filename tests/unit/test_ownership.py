@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,18 @@ from understudy import compare, render
 from understudy.catalog import Catalog
 from understudy.desired import Desired
 from understudy.errors import BadInput
+from understudy.ownership import auto, enabling
 from understudy.ownership.files import owners
 from understudy.ownership.held import held
+from understudy.ownership.watching_here import Look
 from understudy.settings import settings_of
 
-SECRETS = {"notes": {"KEY": "k"}, "cloudflared": {"TUNNEL_TOKEN": "t"}}
+SECRETS = {
+    "notes": {"KEY": "k"},
+    "cloudflared": {"TUNNEL_TOKEN": "t"},
+    "lease": {"LEASE_KEY_ID": "id", "LEASE_KEY": "word"},
+}
+AUTO = {"auto": {"url": "s3:https://store.example/leases", "ttl": 600, "groups": ["critical"]}}
 PAIR = {"box": {"role": "primary"}, "spare": {"role": "replica"}}
 NATIVE = """
 group: critical
@@ -165,3 +173,104 @@ def test_an_address_that_nobody_can_connect_to_is_refused() -> None:
         settings_of(
             "box", {"domain": "example.org", "ownership": {"watch": {"direct": {"box": "192.0.2.1"}}}}
         )
+
+
+def test_auto_mode_brings_the_lease_its_key_and_a_timer_of_its_own(wanted: Callable[..., Desired]) -> None:
+    paired = wanted(peers=PAIR, ownership=AUTO)
+    plan = json.loads(paired.tree.entries["/etc/understudy/owner.json"].content)
+    assert plan["auto"] == {
+        "url": "s3:https://store.example/leases",
+        "region": "",
+        "seconds": 600,
+        "groups": ["critical"],
+        "key": "/etc/understudy/secrets/lease/aws",
+    }
+    assert plan["groups"]["critical"]["offline"] == "stay-down"
+    assert plan["groups"][group_of(paired, "notes")]["offline"] == "serve", (
+        "a group without a lease stays as it was"
+    )
+    key = paired.tree.entries["/etc/understudy/secrets/lease/aws"]
+    assert key.mode == 0o600 and b"aws_secret_access_key = word" in key.content
+    assert "/etc/systemd/system/understudy-lease.timer" in paired.tree.entries
+    assert "understudy-lease.timer" in {wish.name for wish in paired.service_units}
+    plain = wanted(peers=PAIR)
+    assert not [path for path in plain.tree.entries if "lease" in path]
+    assert "auto" not in json.loads(plain.tree.entries["/etc/understudy/owner.json"].content)
+
+
+@pytest.mark.parametrize(
+    ("ownership", "more", "words"),
+    [
+        ({**AUTO, "offline": "serve"}, {}, "auto and offline: serve contradict each other"),
+        ({**AUTO, "groups": {"critical": {"offline": "serve"}}}, {}, "contradict each other"),
+        ({"auto": {"url": "https://store.example/leases"}}, {}, "is not s3:https://HOST/BUCKET"),
+        ({"auto": {**AUTO["auto"], "ttl": 60}}, {}, "greater than or equal to 240"),
+        (AUTO, {"edge": "external"}, "moves public names by itself, and edge is external"),
+    ],
+)
+def test_auto_mode_that_cannot_be_safe_is_refused(
+    wanted: Callable[..., Desired], ownership: dict[str, Any], more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        wanted(peers=PAIR, ownership=ownership, **more)
+
+
+def test_auto_mode_is_not_switched_on_over_a_line_that_would_trigger_it(
+    wanted: Callable[..., Desired], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paired = wanted(peers=PAIR, ownership=AUTO)
+    monkeypatch.setattr(enabling, "_store", lambda *given: "")
+    line = {"longest": 301.0, "at": 1_790_000_000.0, "auto": []}
+    (said,) = enabling.reasons(paired, {"line": line})
+    assert "was away for 301 s" in said and "ttl to at least 602" in said
+    assert enabling.reasons(paired, {"line": {**line, "longest": 300.0}}) == []
+    assert enabling.reasons(paired, {"line": {**line, "auto": ["critical"]}}) == [], "it is on already"
+    assert enabling.reasons(wanted(peers=PAIR), {"line": line}) == []
+
+
+def test_auto_mode_needs_a_store_that_can_be_asked(wanted: Callable[..., Desired]) -> None:
+    auto = {"auto": {**AUTO["auto"], "url": "s3:http://127.0.0.1:9/leases"}}
+    (said,) = enabling.reasons(wanted(peers=PAIR, ownership=auto), {"line": {}})
+    assert said.startswith("auto mode: the store of the lease at 127.0.0.1:9 does not answer")
+
+
+def look(cause: str = "host", seconds: float = 400, epoch: int = 3) -> Look:
+    return Look("critical", "box", cause, seconds, "", epoch)  # type: ignore[arg-type]
+
+
+def seen(**more: Any) -> auto.Sight:
+    known = {"etag": '"1"', "since": 1000.0, "boot": "b", "owner": "box", "epoch": 3, "seconds": 420.0}
+    return auto.Sight(**{**known, **more})
+
+
+@pytest.mark.parametrize(
+    ("found", "sight", "now", "words"),
+    [
+        (look("well"), seen(), 9000, "it is served"),
+        (look(seconds=100), seen(), 9000, "not long enough"),
+        (look("edge"), seen(), 9000, "it is served"),
+        (look("own-line", 0), seen(), 9000, "it is served"),
+        (look(), None, 9000, "never took one"),
+        (look(epoch=0), seen(), 9000, "no resolver"),
+        (look(), seen(), 1000 + 479, "may hold its lease for another 1 s"),
+        (look(), seen(), 1000 + 480, ""),
+        (look(), seen(seconds=900), 1000 + 959, "for another 1 s"),
+        (look(), seen(owner="spare", epoch=4), 1001, ""),
+        (look(), seen(owner="stranger", epoch=4), 1001, "the zone was set back"),
+        (look(), seen(epoch=5), 9000, "the zone was set back"),
+        (look(), seen(epoch=2), 1000 + 480, ""),
+    ],
+)
+def test_what_a_watcher_waits_for(found: Look, sight: auto.Sight | None, now: float, words: str) -> None:
+    why = auto.bars(found, sight, 420, 300, now, ("spare",))
+    assert (words in why) if words else why == ""
+
+
+def test_what_a_watcher_saw_outlives_it_and_no_reboot(tmp_path: Path) -> None:
+    memory = tmp_path / "state/leases.json"
+    assert auto.remembered(memory) == {}
+    auto.remember({"critical": seen()}, memory)
+    assert auto.remembered(memory) == {"critical": seen()}
+    memory.write_text("{")
+    assert auto.remembered(memory) == {}
+    assert auto.boot_id()

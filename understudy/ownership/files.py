@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..baseline import AGENT
@@ -14,6 +14,7 @@ from ..protection.plan import ports
 from ..service import Service
 from ..settings import HostSettings
 from ..tree import Entry, directory
+from . import auto_secrets
 from .policy import GroupSettings
 
 if TYPE_CHECKING:
@@ -60,10 +61,15 @@ def condition(result: Desired, service: Service) -> str:
     return f"{MAY}/any" if result.guarded and service.name == CONNECTOR else ""
 
 
-def add(result: Desired) -> None:
-    """Add the guard to what a host should have; nothing where no group is guarded."""
+def add(result: Desired, values: Mapping[str, str]) -> None:
+    """Add the guard to what a host should have; nothing where no group is guarded.
+
+    ``values`` are the secrets of ``secrets/lease.yaml``, in auto mode.
+    """
     if not result.guarded:
         return
+    if leased(result):
+        result.tree.add(*auto_secrets.entries(values))
     for entry in _entries(result):
         result.tree.add(entry)
     result.service_units.append(UnitWish("understudy-fence.service"))
@@ -71,6 +77,9 @@ def add(result: Desired) -> None:
     if "nftables" not in result.service_packages:
         result.service_packages.append("nftables")
     units = ["understudy-fence.service", "understudy-guard.service", "understudy-guard.timer"]
+    if leased(result):
+        units += ["understudy-lease.service", "understudy-lease.timer"]
+        result.service_units.append(UnitWish("understudy-lease.timer"))
     for group in refreshed(result):
         units += [f"understudy-refresh-{group}.service", f"understudy-refresh-{group}.timer"]
         result.service_units.append(UnitWish(f"understudy-refresh-{group}.timer"))
@@ -97,6 +106,7 @@ def content(result: Desired) -> dict[str, Any]:
         "boot_wait": policy.boot_wait,
         "keep_days": policy.keep_days,
         "connectors": [f"{CONNECTOR}.service"] if CONNECTOR in result.natives else [],
+        **({"auto": _auto(result)} if leased(result) else {}),
         "groups": {group: _group(settings, group) for group in sorted(result.guarded)},
         "services": {
             name: _service(result, result.catalog.services[name])
@@ -104,6 +114,19 @@ def content(result: Desired) -> dict[str, Any]:
             if result.catalog.services[name].block.group in result.guarded
         },
     }
+
+
+def leased(result: Desired) -> list[str]:
+    """The guarded groups in auto mode."""
+    return [group for group in sorted(result.guarded) if result.settings.ownership.leased(group)]
+
+
+def _auto(result: Desired) -> dict[str, Any]:
+    auto = result.settings.ownership.auto
+    assert auto is not None
+    return {
+        "url": auto.url, "region": auto.region, "seconds": auto.ttl, "groups": leased(result), "key": auto_secrets.PATH,
+    }  # fmt: skip
 
 
 def owners(settings: HostSettings, group: str) -> list[str]:
@@ -147,6 +170,9 @@ def _entries(result: Desired) -> Iterator[Entry]:
     )
     yield _unit("understudy-guard.service", "guard/guard.service.j2", "systemd", agent=AGENT)
     yield _unit("understudy-guard.timer", "guard/guard.timer.j2", "unit:understudy-guard.timer")
+    if leased(result):
+        yield _unit("understudy-lease.service", "guard/lease.service.j2", "systemd", agent=AGENT)
+        yield _unit("understudy-lease.timer", "guard/lease.timer.j2", "unit:understudy-lease.timer")
     for group in refreshed(result):
         unit = f"understudy-refresh-{group}"
         values = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MINUTE = 60
 Offline = Literal["serve", "stay-down"]
@@ -59,8 +59,29 @@ class Watch(_Model):
         return given
 
 
+class Auto(_Model):
+    """Auto mode (docs/replica.md): a watcher moves a group by itself once its owner's lease is over.
+
+    ``url``: s3:https://HOST/BUCKET/PREFIX in a store that writes on conditions; ``ttl``: the lease's length in seconds;
+    ``groups``: those that have one, all guarded ones by default.
+    """
+
+    url: str
+    region: str = ""
+    ttl: int = Field(default=7 * MINUTE, ge=4 * MINUTE)
+    groups: list[str] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _s3(cls, url: str) -> str:
+        if not re.fullmatch(r"s3:(https?://)?[^/]+/[^/]+(/.*)?", url):
+            raise ValueError(f"{url!r} is not s3:https://HOST/BUCKET or s3:https://HOST/BUCKET/PREFIX")
+        return url
+
+
 class Ownership(_Model):
-    """``resolvers`` answer DNS over HTTPS (RFC 8484); ``cacert``: a file on the host that signs them, if not the system's.
+    """``auto`` None: only a person moves a group. ``resolvers`` answer DNS over HTTPS (RFC 8484); ``cacert``: a file on the
+    host that signs them, if not the system's.
 
     ``offline``: what a host does after a boot without any answer with what was its own. ``boot_wait`` in seconds,
     ``keep_days``: how long data stays that something else took the place of.
@@ -75,6 +96,7 @@ class Ownership(_Model):
     boot_wait: int = Field(default=120, ge=0)
     keep_days: int = Field(default=30, ge=30)
     watch: Watch = Watch()
+    auto: Auto | None = None
 
     @field_validator("resolvers")
     @classmethod
@@ -86,6 +108,20 @@ class Ownership(_Model):
                 )
         return resolvers
 
+    @model_validator(mode="after")
+    def _no_serving_without_a_lease(self) -> Ownership:
+        said = [self.offline] if "offline" in self.model_fields_set else []
+        said += [one.offline for one in self.groups.values() if one.offline]
+        if self.auto and "serve" in said:
+            raise ValueError(
+                "auto and offline: serve contradict each other: a host that serves without its lease may not be the only one"
+            )
+        return self
+
+    def leased(self, group: str) -> bool:
+        """Whether the group is in auto mode."""
+        return self.auto is not None and (self.auto.groups is None or group in self.auto.groups)
+
     def refresh(self, group: str) -> int:
         """Seconds between refreshes."""
         own = self.groups.get(group, GroupSettings()).refresh
@@ -93,4 +129,5 @@ class Ownership(_Model):
 
     def offline_of(self, group: str) -> Offline:
         """What the group does after a boot without an answer."""
-        return self.groups.get(group, GroupSettings()).offline or self.offline
+        default: Offline = "stay-down" if self.leased(group) else self.offline
+        return self.groups.get(group, GroupSettings()).offline or default

@@ -47,13 +47,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Look:
-    """One group at one moment. ``text``: what a person is to be told now, "" for nothing."""
+    """One group at one moment. ``text``: what a person is to be told now, "" for nothing. ``epoch``: 0 when no resolver answers."""
 
     group: str
     owner: str
     cause: judge.Cause
     seconds: float
     text: str
+    epoch: int = 0
 
 
 def groups(hosts: Sequence[tuple[str, dict[str, Any]]]) -> list[Group]:
@@ -111,7 +112,8 @@ def look(group: Group, line: bool, before: Incident, now: float) -> tuple[Look, 
     elif word:
         heir = next((name for name in group.heirs if name != owner), "HOST")
         text = judge.sentence(group.name, owner, heir, incident, seconds)
-    return Look(group.name, owner, cause, round(seconds, 1), text), incident
+    epoch = heard.answer.epoch if heard.answer else 0
+    return Look(group.name, owner, cause, round(seconds, 1), text, epoch), incident
 
 
 def _remembered(memory: Path) -> dict[str, Incident]:
