@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from lab.cloudflare.place import AUTHORITY_ON_HOSTS, Cloudflare, find_cloudflare
+from lab.cloudflare.place import AUTHORITY_ON_HOSTS, BALANCING, OWNER, Cloudflare, find_cloudflare
 from lab.settings import find_settings
 from lab.staging import staged
 from lab.storage.objectstore import LEASES
@@ -26,6 +26,7 @@ FOLDER = find_settings().state
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
 RESOLVERS = "UNDERSTUDY_LAB_RESOLVERS"
 AUTO = "UNDERSTUDY_LAB_AUTO"
+BALANCER = "UNDERSTUDY_LAB_BALANCER"
 SECRETS = FOLDER / "secrets"
 AGE_KEY = FOLDER / "age.txt"
 
@@ -111,9 +112,16 @@ def cloud_secrets() -> dict[str, dict[str, str]]:
 
 
 def traffic() -> dict[str, Any]:
-    """How an inventory reaches the lab's Cloudflare."""
+    """How an inventory reaches the lab's Cloudflare. UNDERSTUDY_LAB_BALANCER: seconds between looks of load balancers."""
     found = cloud()
-    chosen = {"api_url": found.api_url, "front_url": found.edge(), "cacert": str(found.authority)}
+    chosen: dict[str, Any] = {
+        "api_url": found.api_url,
+        "front_url": found.edge(),
+        "cacert": str(found.authority),
+    }
+    if os.environ.get(BALANCER):
+        found.control.token((*OWNER, *BALANCING), value=found.owner_token())
+        chosen["balancer"] = {"interval": int(os.environ[BALANCER])}
     return {"stack": "lab", "cloudflare": chosen}
 
 

@@ -347,6 +347,34 @@ class Account:
             again=True,
         )
 
+    def balancing(self, zone: Zone, kind: str) -> list[dict[str, Any]]:
+        """All ``monitors``, ``pools`` or ``load_balancers``, as the API has them."""
+        found = self._plain(f"list {_said(kind)}", _permission(kind, "Read"), _place(zone, kind))
+        if not isinstance(found, list):
+            raise Unsure(f"could not list {_said(kind)}: {SILENT}")
+        return [dict(item) for item in found]
+
+    def make(self, zone: Zone, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create one; what the API made of it. After a lost answer the next converge finds it by its description."""
+        what = f"create a {_said(kind)[:-1]}"
+        return self._sent(what, kind, lambda: self.client.post(_place(zone, kind), body=body, cast_to=object))
+
+    def change(self, zone: Zone, kind: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change some keys of one."""
+        path, what = f"{_place(zone, kind)}/{key}", f"change a {_said(kind)[:-1]}"
+        return self._sent(what, kind, lambda: self.client.patch(path, body=body, cast_to=object), again=True)
+
+    def remove(self, zone: Zone, kind: str, key: str) -> None:
+        """Delete one."""
+        path, what = f"{_place(zone, kind)}/{key}", f"delete a {_said(kind)[:-1]}"
+        self._sent(what, kind, lambda: self.client.delete(path, cast_to=object))
+
+    def _sent(self, what: str, kind: str, call: Callable[[], Any], again: bool = False) -> dict[str, Any]:
+        answer: Any = self._write(what, _permission(kind, "Edit"), call, again)
+        if not isinstance(answer, dict) or answer.get("success") is not True:
+            raise Unsure(f"could not {what}: {SILENT}")
+        return dict(answer.get("result") or {})
+
     def _read(self, what: str, permission: str, call: Callable[[], T | None]) -> T:
         got = self._asked(what, permission, call, TRIES)
         if got is None:
@@ -379,6 +407,23 @@ class Account:
                     raise problem from error
                 time.sleep(PAUSE * 2 ** (tries - 1 - left))
         raise AssertionError("every try returns or raises")
+
+
+def _place(zone: Zone, kind: str) -> str:
+    """Monitors and pools are the account's, load balancers the zone's."""
+    if kind == "load_balancers":
+        return f"/zones/{zone.id}/load_balancers"
+    return f"/accounts/{zone.account}/load_balancers/{kind}"
+
+
+def _said(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _permission(kind: str, right: str) -> str:
+    if kind == "load_balancers":
+        return f"Zone: Load Balancers: {right}"
+    return f"Account: Load Balancing: Monitors and Pools: {right}"
 
 
 def _items(page: Any, what: str) -> list[Any]:

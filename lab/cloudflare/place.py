@@ -17,6 +17,8 @@ from lab.storage.place import Place, answers, find_place, write_private
 DOMAIN = "example.org"
 OWNER = ("Zone Read", "DNS Write", "Tunnel Write")
 """What the owner's token may do: no more than docs/traffic.md asks for."""
+BALANCING = ("Monitors Write", "Balancers Write")
+"""And with load balancers."""
 AUTHORITY_ON_HOSTS = "/usr/local/share/understudy-lab-ca.pem"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lab.cloudflare.state import State
 
 TARGET = ".cfargotunnel.com"
@@ -22,16 +24,16 @@ class Steering:
         if not balancers:
             return ""
         pools = self.state.data["pools"]
-        for key in [*balancers[0]["default_pools"], balancers[0]["fallback_pool"]]:
-            pool = pools[key]
-            last = key == balancers[0]["fallback_pool"]
-            for origin in pool["origins"]:
-                if (
-                    pool["enabled"]
-                    and origin.get("enabled", True)
-                    and (last or self.healthy(pool, origin)[0])
-                ):
-                    return str(origin["address"]).removesuffix(TARGET)
+        for key in balancers[0]["default_pools"]:
+            if found := self._origin(pools[key], sick=False):
+                return found
+        return self._origin(pools[balancers[0]["fallback_pool"]], sick=True)
+
+    def _origin(self, pool: dict[str, Any], *, sick: bool) -> str:
+        """The tunnel of the pool's first origin; ``sick``: whatever its health, as nothing else is left."""
+        for origin in pool["origins"] if pool["enabled"] else ():
+            if origin.get("enabled", True) and (sick or self.healthy(pool, origin)[0]):
+                return str(origin["address"]).removesuffix(TARGET)
         return ""
 
     def healthy(self, pool: dict[str, object], origin: dict[str, object]) -> tuple[bool, str]:

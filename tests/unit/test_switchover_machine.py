@@ -52,6 +52,20 @@ def test_a_planned_one_does_each_step_once_in_order() -> None:
 
 
 @pytest.mark.parametrize("mode", ["planned", "forced"])
+def test_with_load_balancers_their_pools_are_put_in_order_once_the_batch_has_won(mode: Any) -> None:
+    stage = Stage()
+    ended, _ = drive(stage, machine.start(replace(START, mode=mode, balanced=True)))
+    at = stage.done.index("flip")
+    assert stage.done[at : at + 3] == ["flip", "order", "settle"] and ended.ended == "moved"
+    again = Stage({"flip": [Outcome("unknown")], "read": [Outcome("won")]})
+    drive(again, machine.start(replace(START, mode=mode, balanced=True)))
+    assert again.done[again.done.index("read") + 1] == "order"
+    plain = Stage()
+    drive(plain, machine.start(replace(START, mode=mode)))
+    assert "order" not in plain.done
+
+
+@pytest.mark.parametrize("mode", ["planned", "forced"])
 def test_who_is_refused_before_the_first_step_leaves_no_journey_behind(mode: Any) -> None:
     """The second of two operators: the target keeps the journal of the first."""
     kept: list[Journey] = []

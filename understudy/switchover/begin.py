@@ -114,6 +114,7 @@ def look(
     journey = Journey(
         secrets.token_hex(4), group, source, target, epoch or known, claim,
         mode="forced" if forced else "planned", edge=scene.edge is not None,
+        balanced=scene.edge is not None and scene.edge.world.balanced,
     )  # fmt: skip
     return machine.start(journey), lost
 

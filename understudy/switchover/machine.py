@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Step = Literal[
-    "copy", "freeze", "base", "stop", "fence", "refresh", "admit", "promote", "flip", "point", "settle", "lift", "probe", "retire",
+    "copy", "freeze", "base", "stop", "fence", "refresh", "admit", "promote", "flip", "order", "point", "settle", "lift", "probe", "retire",
     "read", "cancel", "withdraw", "thaw", "weigh", "return", "readmit",
 ]  # fmt: skip
 Mode = Literal["planned", "forced"]
@@ -72,7 +72,8 @@ _FORCED: tuple[Step, ...] = (
 class Journey:
     """One group on its way. ``id`` is the operator's random word, which is the claim's nonce when the flip wins.
 
-    ``epoch`` is the one that ends. ``edge``: the names are moved by us. ``at`` is the step to do next. ``flip``: "",
+    ``epoch`` is the one that ends. ``edge``: the names are moved by us; ``balanced``: load balancers lead to the hosts, whose
+    pools are put in order once the batch has won. ``at`` is the step to do next. ``flip``: "",
     "sent", "won", "lost". ``claim``: the id of the claim that was read at the start. ``settled``: the source stood still
     until it was told. ``back``: it is to be taken back. ``ended``: "", "moved", "taken back", "lost". ``copied``:
     seconds of the last copy that was followed by another. ``tries``: how often the lease was too short.
@@ -86,6 +87,7 @@ class Journey:
     claim: str = ""
     mode: Mode = "planned"
     edge: bool = True
+    balanced: bool = False
     at: Step = "admit"
     base: str = ""
     rounds: int = 0
@@ -118,7 +120,8 @@ def order(journey: Journey) -> tuple[Step, ...]:
     """
     steps = _FORCED if journey.mode == "forced" else _PLANNED
     if journey.edge:
-        return steps
+        at = steps.index("settle")
+        return (*steps[:at], "order", *steps[at:]) if journey.balanced else steps
     left = [step for step in steps if step not in ("admit", "fence", "flip", "probe")]
     return (*left[:-1], "point", left[-1])
 
@@ -181,7 +184,7 @@ def _following(journey: Journey, step: Step) -> Step:
 
 def _after_batch(journey: Journey, step: Step, word: str) -> Journey:
     if word == "won":
-        return replace(journey, flip="won", back=False, at="settle")
+        return replace(journey, flip="won", back=False, at="order" if journey.balanced else "settle")
     if word == "cancelled":
         why = journey.why or "the batch did not arrive in time"
         return replace(journey, flip="", back=True, at="withdraw", why=why)

@@ -12,7 +12,7 @@ from ..agent.owner.record import Ownership
 from ..cloudflare import CloudflareError
 from ..errors import UnderstudyError
 from ..hostside import HostsideError
-from ..traffic import flip, tunnels
+from ..traffic import balance, flip, tunnels
 from ..traffic.edge import Edge
 from . import through
 from .drive import boottime
@@ -238,6 +238,16 @@ class Performer:
 
     # --- after it
 
+    def order(self, journey: Journey) -> Outcome:
+        """The pools' order follows the claim. Where it cannot be changed now, their monitors lead the same way, only later."""
+        try:
+            balance.order(self._edge(), journey.group, journey.target)
+        except UnderstudyError as error:
+            self.say(
+                f"{error}; going on: the old host's pool turns unhealthy by itself, and the order is tried again later"
+            )
+        return Outcome()
+
     def settle(self, journey: Journey) -> Outcome:
         if self._gone():
             return Outcome("unreachable")
@@ -269,6 +279,8 @@ class Performer:
 
     def probe(self, journey: Journey) -> Outcome:
         if self.edge:
+            if journey.balanced:
+                balance.order(self.edge, journey.group, journey.target)
             through.probed(self.group.probes, PROBE_WAIT)
         return Outcome()
 
@@ -331,6 +343,8 @@ class Performer:
         return Outcome("unknown")
 
     def _given_back(self, journey: Journey, now: Ownership) -> Outcome:
+        if self.edge and journey.balanced:
+            balance.order(self.edge, journey.group, journey.source)
         leave = {journey.group: {"ran": journey.epoch}}
         self.source.ask("guard", {"told": {journey.group: record.text(now)}, "leave": leave}, 300)
         return Outcome("won")
@@ -359,7 +373,7 @@ def _order(name: str) -> tuple[int, int]:
 
 _STEPS: Mapping[Step, Callable[[Performer, Journey], Outcome]] = {
     "admit": Performer.admit, "copy": Performer.copy, "freeze": Performer.freeze, "base": Performer.base,
-    "stop": Performer.stop, "fence": Performer.fence, "refresh": Performer.refresh, "promote": Performer.promote,
+    "stop": Performer.stop, "order": Performer.order, "fence": Performer.fence, "refresh": Performer.refresh, "promote": Performer.promote,
     "flip": Performer.flip, "cancel": Performer.cancel, "read": Performer.read, "point": Performer.point_names,
     "settle": Performer.settle, "weigh": Performer.weigh, "lift": Performer.lift, "probe": Performer.probe,
     "retire": Performer.retire, "withdraw": Performer.withdraw, "thaw": Performer.thaw, "readmit": Performer.readmit,

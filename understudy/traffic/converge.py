@@ -10,7 +10,7 @@ from ..agent.owner import record as ownership
 from ..agent.owner.record import Ownership
 from ..cloudflare import Tunnel
 from ..errors import BadInput, UnderstudyError
-from . import flip, records, tunnels
+from . import balance, flip, records, tunnels
 from .edge import Edge
 from .records import Batch, Change, Difference, Record
 
@@ -67,8 +67,10 @@ def look_at_records(edge: Edge, have: Mapping[str, Tunnel] | None = None) -> Fin
     check_names(edge)
     live = edge.account.records(edge.zone)
     have = edge.tunnels() if have is None else have
-    difference, notes = _difference(edge, live, owners_of(edge, live), have)
-    return Findings((), difference.changes, tuple(notes))
+    owners = owners_of(edge, live)
+    difference, notes = _difference(edge, live, owners, have)
+    balanced = balance.look(edge, owners.hosts, have)
+    return Findings((), (*difference.changes, *balanced), tuple(notes))
 
 
 def apply(edge: Edge) -> Findings:
@@ -89,7 +91,8 @@ def apply_records(edge: Edge) -> Findings:
         _check_tunnels(edge, owners, have)
         edge.ready_to_write()
         _send(edge, difference, owners)
-    return Findings((), difference.changes, tuple(notes))
+    balanced = balance.apply(edge, owners.hosts, have)
+    return Findings((), (*difference.changes, *balanced), tuple(notes))
 
 
 def _check_tunnels(edge: Edge, owners: Owners, have: Mapping[str, Tunnel]) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 EdgeKind = Literal["cloudflare", "external", "none"]
+
+
+class Balancer(BaseModel):
+    """Load Balancer mode, a paid add-on at Cloudflare. ``interval``: seconds between two looks of its monitors (60 on cheap
+    plans). ``enabled: false`` takes away what the mode has made; without any ``balancer`` Cloudflare is not even asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    interval: int = Field(default=60, ge=15, le=3600)
 
 
 class CloudflareSettings(BaseModel):
@@ -24,3 +35,4 @@ class CloudflareSettings(BaseModel):
     api_url: str = ""
     front_url: str = ""
     cacert: str = ""
+    balancer: Balancer | None = None

@@ -9,6 +9,7 @@ from ..catalog import Catalog
 from ..errors import BadInput
 from ..proxy import hostname
 from ..settings import HostSettings
+from .policy import Balancer
 
 STAYS = "host"
 """The group of what every host has of its own: it has no owner, and its names follow the first real group."""
@@ -26,14 +27,36 @@ class TrafficHost:
 
 
 @dataclass(frozen=True)
+class Health:
+    """A request that only the host answers on which a group runs: a GET of ``path`` at the public ``name``.
+
+    ``codes`` as Cloudflare's monitors take them.
+    """
+
+    name: str
+    path: str
+    codes: str
+
+
+@dataclass(frozen=True)
 class World:
-    """``names`` maps a public name to its move group; ``groups`` are in the order of their first service."""
+    """``names`` maps a public name to its move group; ``groups`` are in the order of their first service.
+
+    ``balancer`` None: no load balancers; ``health``: group to what its monitor asks for.
+    """
 
     stack: str
     domain: str
     hosts: tuple[TrafficHost, ...]
     names: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    balancer: Balancer | None = None
+    health: Mapping[str, Health] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether Cloudflare's load balancers lead to the hosts."""
+        return self.balancer is not None and self.balancer.enabled
 
     def tunnel_name(self, host: str) -> str:
         """The name of a host's tunnel: told apart from everybody else's by the stack's name."""
@@ -58,7 +81,7 @@ def world(hosts: Iterable[tuple[HostSettings, Catalog, list[str]]]) -> World:
 
     Raises BadInput when hosts differ in their domain or stack.
     """
-    found, names, groups = list[TrafficHost](), dict[str, str](), list[str]()
+    found, names, groups, health = list[TrafficHost](), dict[str, str](), list[str](), dict[str, Health]()
     first: HostSettings | None = None
     for settings, catalog, placed in hosts:
         first = first or settings
@@ -66,6 +89,7 @@ def world(hosts: Iterable[tuple[HostSettings, Catalog, list[str]]]) -> World:
         carried = {catalog.services[name].block.group for name in placed} - {STAYS}
         groups += [group for group in sorted(carried) if group not in groups]
         names |= _names(settings, catalog, placed) if settings.parts.dns else {}
+        health = {**_health(settings, catalog, placed), **health}
         first_owner = settings.role == "primary"
         found.append(TrafficHost(settings.name, first_owner, frozenset(carried), settings.proxy_port))
     if first is None:
@@ -73,7 +97,8 @@ def world(hosts: Iterable[tuple[HostSettings, Catalog, list[str]]]) -> World:
     leading = LEADING if LEADING in groups else next(iter(groups), "")
     led = {name: leading if group == STAYS else group for name, group in names.items()}
     named = {name: group for name, group in led.items() if group}
-    return World(first.stack, first.domain, tuple(found), named, tuple(groups))
+    balancer = first.cloudflare.balancer
+    return World(first.stack, first.domain, tuple(found), named, tuple(groups), balancer, health)
 
 
 def _names(settings: HostSettings, catalog: Catalog, placed: list[str]) -> dict[str, str]:
@@ -83,6 +108,20 @@ def _names(settings: HostSettings, catalog: Catalog, placed: list[str]) -> dict[
         for route in catalog.services[name].routes
         for label in route.host
     }
+
+
+def _health(settings: HostSettings, catalog: Catalog, placed: list[str]) -> dict[str, Health]:
+    """For each group the first probe of a public name that is a plain GET."""
+    found: dict[str, Health] = {}
+    for name in sorted(placed):
+        service = catalog.services[name]
+        for route in service.routes:
+            probe = route.probe or service.probe()
+            if probe and probe.method == "GET" and not probe.headers and service.block.group not in found:
+                codes = ",".join(map(str, probe.status))
+                public = hostname(route.host[0], settings.domain)
+                found[service.block.group] = Health(public, probe.path, codes)
+    return found
 
 
 def _same(first: HostSettings, other: HostSettings) -> None:

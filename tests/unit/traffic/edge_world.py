@@ -20,7 +20,8 @@ from lab.cloudflare.program import Cloudflare, serve_control
 from lab.storage.place import find_place
 from understudy.cloudflare import Access, Account
 from understudy.traffic.edge import Edge
-from understudy.traffic.world import TrafficHost, World
+from understudy.traffic.policy import Balancer
+from understudy.traffic.world import Health, TrafficHost, World
 
 CONNECTOR = Path(__file__).resolve().parents[3] / "lab/connector/cloudflared"
 
@@ -32,7 +33,7 @@ class Origin(ThreadingHTTPServer):
 
     def __init__(self, name: str) -> None:
         super().__init__(("127.0.0.1", 0), _Origin)
-        self.name = name
+        self.name, self.status = name, 200
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
@@ -57,7 +58,7 @@ class _Origin(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _say(self, body: bytes) -> None:
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -76,7 +77,7 @@ class EdgeWorld:
     origins: dict[str, Origin] = field(default_factory=dict)
     programs: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def edge(self, *hosts: str) -> Edge:
+    def edge(self, *hosts: str, balancer: Balancer | None = None) -> Edge:
         """The product's way to this zone; the first host is the primary."""
         rows = [
             TrafficHost(name, name == hosts[0], frozenset({"critical"}), self.origin(name).server_port)
@@ -84,7 +85,8 @@ class EdgeWorld:
         ]
         names = {"vault.example.org": "critical", "cloud.example.org": "critical"}
         account = Account(Access(self.place.owner_token(), self.place.api_url, timeout=5.0), {})
-        return Edge(account, World("lab", "example.org", tuple(rows), names, ("critical",)))
+        health = {"critical": Health("vault.example.org", "/alive", "200")}
+        return Edge(account, World("lab", "example.org", tuple(rows), names, ("critical",), balancer, health))
 
     def origin(self, name: str) -> Origin:
         return self.origins.setdefault(name, Origin(name))
