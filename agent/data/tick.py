@@ -334,6 +334,8 @@ class Tick:
 
             done = upload(self.root, repo, wanted, self.left, parent)
         except (AgentError, OSError) as error:
+            # restic may have ended without the store to take its lock back: the next tick looks.
+            self.still_locked.add(_mark(repo))
             for job in good:
                 rows[job.name].error = getattr(error, "sentence", str(error))
             return

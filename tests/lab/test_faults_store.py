@@ -61,6 +61,9 @@ def test_a_store_that_falls_silent_in_the_middle_of_a_tick(lab: Lab, host: LabHo
         took = time.monotonic() - begun
     assert not found["ok"] and "in the middle of a run" in found["error"], found
     assert took < 90
+    assert lab.store.admin.paths(BUCKET, "critical/locks/"), "restic could not take its lock back"
+    assert tick(host, "vaultwarden")["vaultwarden"]["ok"]
+    assert lab.store.admin.paths(BUCKET, "critical/locks/") == [], "no prune has to wait for it"
 
 
 def test_a_store_that_falls_silent_in_the_middle_of_a_restore(lab: Lab, host: LabHost) -> None:

@@ -548,6 +548,24 @@ def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) ->
     assert (os.listdir(locks), box.state().writing) == ([], [])
 
 
+def test_a_lock_that_a_failed_run_left_goes_with_the_next_tick(box: Host) -> None:
+    """The store fell silent, restic was ended and could not take its lock back; the tick itself came to its end."""
+    box.tick()
+    box.write("/srv/a/data/big", os.urandom(60_000_000))
+    locks = box.at("/store/near/rest/locks")
+    child = subprocess.Popen([sys.executable, "-c", _TICK, str(box.base)], cwd=Path(__file__).parents[2])
+    while not os.listdir(locks):
+        assert child.poll() is None
+        time.sleep(0.002)
+    for pid in _processes_naming(str(box.base)):
+        if Path("/proc", pid, "comm").read_text().startswith("restic"):
+            os.kill(int(pid), signal.SIGKILL)
+    assert child.wait() == 1, "it says so"
+    assert len(os.listdir(locks)) == 1 and box.state().writing == ["near/rest"]
+    assert "error" not in box.tick()
+    assert (os.listdir(locks), box.state().writing) == ([], [])
+
+
 def test_a_new_host_takes_the_lock_away_only_when_nobody_renews_it(
     box: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
