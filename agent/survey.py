@@ -18,6 +18,7 @@ from . import (
     containers,
     journal,
     lock,
+    losses,
     manifest,
     markers,
     may,
@@ -29,7 +30,6 @@ from . import (
     system,
 )
 from .look import record
-from .owner import line
 from .parts import gather
 from .root import Root, checked
 
@@ -60,7 +60,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "updates": partial(markers.open_updates, root),
         "journal": partial(journal.summary, root),
         "may": partial(may.seen, root),
-        "line": partial(line.report, root),
+        "line": partial(losses.report, root),
         "busy": partial(lock.holder, root, "apply"),
         "listeners": network.listeners,
         "disks": partial(storage.disks, request.get("mounts") or []),
