@@ -75,7 +75,7 @@ def host(lab: Lab, resolver: Resolver) -> Iterator[LabHost]:
     host.run(f"systemctl daemon-reload && systemctl enable --now {' '.join(UNITS)}", check=True)
     yield host
     host.run(
-        f"systemctl disable --now {' '.join(UNITS)}; rm -f /etc/understudy/owner.json /var/lib/understudy/owner/five.json"
+        f"systemctl disable --now {' '.join(UNITS)}; rm -f /etc/understudy/owner.json /var/lib/understudy/owner/five.json {AGENT}"
     )
     for name in (*MANAGED, *FOREIGN):
         host.run(f"docker compose -f /srv/{name}/compose.yaml down --timeout 1")
