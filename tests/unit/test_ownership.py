@@ -14,7 +14,7 @@ from understudy import compare, render
 from understudy.catalog import Catalog
 from understudy.desired import Desired
 from understudy.errors import BadInput
-from understudy.ownership import auto, enabling
+from understudy.ownership import auto, enabling, watching_here
 from understudy.ownership.files import owners
 from understudy.ownership.held import held
 from understudy.ownership.watching_here import Look
@@ -274,3 +274,9 @@ def test_what_a_watcher_saw_outlives_it_and_no_reboot(tmp_path: Path) -> None:
     memory.write_text("{")
     assert auto.remembered(memory) == {}
     assert auto.boot_id()
+
+
+def test_a_third_machine_trusts_its_own_file_for_the_resolvers(wanted: Callable[..., Desired]) -> None:
+    box = wanted(peers=PAIR, ownership={"cacert": "/on/the/hosts"}, cloudflare={"cacert": "/on/this/machine"})
+    one = watching_here._group("critical", box, [], [box])
+    assert one.cacert == "/on/this/machine"

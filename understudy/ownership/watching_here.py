@@ -77,8 +77,9 @@ def _group(
         (d.settings.name for d in carriers if d.settings.role == "primary"), carriers[0].settings.name
     )
     return Group(
-        name, one.settings.domain, first, tuple(d.settings.name for d in carriers), public, own.resolvers, own.cacert,
-        own.watch.direct, own.watch.references, own.watch.patience,
+        name, one.settings.domain, first, tuple(d.settings.name for d in carriers), public, own.resolvers,
+        # Of this machine: ownership.cacert lies on the hosts.
+        one.settings.cloudflare.cacert, own.watch.direct, own.watch.references, own.watch.patience,
     )  # fmt: skip
 
 
