@@ -1,8 +1,9 @@
 """Stops the applications of a group for a while, so that nothing is written while its last snapshot is made.
 
-Request: {"words": [GROUP]} or {"group", "id": "", "seconds": 180, "servers": false, "lock_wait": 60}. Database servers go on unless
-"servers". Reply: {"group", "until_in": seconds, "stopped": {service: [what]}, "seconds"}. It thaws itself when the time
-is over (``thaw`` before that), also when this agent is killed; after a reboot it begins anew. ``id`` is the switchover's
+Request: {"words": [GROUP]} or {"group", "id": "", "seconds": 180, "servers": false, "again": false, "lock_wait": 60}. Database
+servers go on unless "servers"; "again": only if this freeze has stood until now. Reply: {"group", "until_in": seconds, "stopped":
+{service: [what]}, "seconds"}. It thaws itself when the time is over (``thaw`` before that), also when this agent is killed;
+after a reboot it begins anew. ``id`` is the switchover's
 word: while one has frozen the group another cannot.
 """
 
@@ -42,6 +43,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
             float(request.get("seconds", _LEASE)),
             bool(request.get("servers")),
             str(request.get("id") or ""),
+            bool(request.get("again")),
         )
     seconds = round(time.monotonic() - began, 3)
     ledger.add(root, "freeze", group=group, seconds=seconds, stopped=frozen.stopped)

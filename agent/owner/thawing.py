@@ -28,8 +28,18 @@ def timer(group: str) -> str:
     return f"understudy-thaw-{group}"
 
 
-def freeze(disk: Disk, plan: Plan, group: str, seconds: float, servers: bool = False, id: str = "") -> Freeze:
+def freeze(
+    disk: Disk,
+    plan: Plan,
+    group: str,
+    seconds: float,
+    servers: bool = False,
+    id: str = "",
+    again: bool = False,
+) -> Freeze:
     """Stop the group's applications for ``seconds`` at most; again by the same ``id`` renews the lease. Raises AgentError.
+
+    ``again``: it must have stood since the first time, or what was written meanwhile is in no snapshot of the move.
 
     The lease and its timer stand before anything is stopped, so a kill at any point ends in a thaw.
     """
@@ -39,6 +49,8 @@ def freeze(disk: Disk, plan: Plan, group: str, seconds: float, servers: bool = F
             f"{group} is frozen by another switchover ({known.id}) for {known.left:.0f} s more; nothing was changed",
             "busy",
         )
+    if again and not (known and known.id == id and known.left > 0):
+        raise AgentError(f"{group} has thawed meanwhile, by this host's clock: begin again", "thawed")
     # Renewed before it was over, nothing has run since it began.
     since = known.since if known and known.left > 0 and not known.rebooted else round(clock.now(root), 3)
     now = Freeze(group, boottime() + seconds, since, {}, servers, id, seconds, boot(root))

@@ -41,6 +41,14 @@ def test_a_batch_that_arrives_after_the_freeze_loses_nothing() -> None:
     assert found.complete and not found.broken and not found.stuck, found.story()
 
 
+@pytest.mark.parametrize("kill", [0, 1])
+def test_a_clock_that_is_a_sixth_off_changes_nothing(kill: int) -> None:
+    """Half of what the batch must find left of a freeze. The hosts' own time of day is in no rule at all."""
+    world = begin(PLANNED, faults=Faults(skew=1, kill=kill), writes=1)
+    found = explore(world, steps(Rules(lease=6)), good, 4 * MOST)
+    assert found.complete and not found.broken and not found.stuck, found.story()
+
+
 # --- broken on purpose
 
 
@@ -75,6 +83,7 @@ BROKEN = {
     "no fence before a forced move": (Rules(fences=False), begin(FORCED, faults=Faults(cut=0), writes=2)),
     "a freeze that a reboot ends": (Rules(forgets_freezes=True), begin(PLANNED, faults=Faults(crash=1), writes=1)),
     "a freeze that anybody ends": (Rules(named_freezes=False), begin(PLANNED, ("oq", "B", False), writes=1)),
+    "clocks a third off": (Rules(), begin(PLANNED, faults=Faults(skew=1), writes=1)),
     "grants that never end": (Rules(grants_end=False, prompt=False), begin(PLANNED, faults=Faults(lost=1, late=1), writes=1)),
     "data that is not kept aside": (Rules(keeps_aside=False), begin(FORCED, faults=Faults(cut=1), writes=1, lan=1)),
     "a batch without a condition": (Rules(conditional=False), begin(PLANNED, ("oq", "B", True), writes=1)),

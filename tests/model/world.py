@@ -1,8 +1,8 @@
 """Two hosts, a zone, an edge, resolvers, a repository and operators, small enough to be explored whole.
 
 The guard's table (agent/owner/decide.py) and the steps of a switchover (understudy/switchover/machine.py) are the real
-ones; what surrounds them is as protocol.md promises it. Time goes in ticks of a minute: a freeze lasts three, a batch
-needs one that is left, the edge follows a batch before the tick ends. Writes are numbers; data is the set of them.
+ones; what surrounds them is as protocol.md promises it. Time goes in ticks of a minute, or shorter ones: a freeze
+lasts three, a batch needs one that is left, the edge follows a batch before the tick ends. Writes are numbers; data is the set of them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from understudy.switchover.machine import Journey, Outcome
 
 __all__ = ["Faults", "Host", "Operator", "Rules", "World", "begin", "good", "steps"]
 
-MINUTE = 60.0
-LEASE = 3
 FOREVER = 99
 GROUP = "critical"
 Data = int
@@ -28,7 +26,7 @@ Data = int
 
 
 class Faults(NamedTuple):
-    """How many of each may still happen."""
+    """How many of each may still happen. ``skew``: a host's clock gains or loses a tick on the others'."""
 
     crash: int = 0
     cut: int = 0
@@ -37,6 +35,7 @@ class Faults(NamedTuple):
     kill: int = 0
     late: int = 0
     stale: int = 0
+    skew: int = 0
 
 
 NO_FAULTS = Faults()
@@ -164,6 +163,13 @@ class Rules:
     keeps_aside: bool = True
     forgets_epochs: bool = False
     forgets_freezes: bool = False
+    renews_only_what_stands: bool = True
+    lease: int = 3
+
+    @property
+    def tick(self) -> float:
+        """Seconds."""
+        return machine.LEASE / self.lease
 
 
 def begin(
@@ -276,7 +282,7 @@ def _troubles(rules: Rules, host: Host) -> Iterator[tuple[str, Host, str]]:
     """(what happens, the host after it, the kind of fault)."""
     if host.up:
         # Nobody can tell how long it was off: the freeze begins anew.
-        freeze = host.freeze._replace(left=LEASE) if host.freeze and not rules.forgets_freezes else None
+        freeze = host.freeze._replace(left=rules.lease) if host.freeze and not rules.forgets_freezes else None
         off = host._replace(up=False, paused=False, procs=False, may="", fence=True, freeze=freeze)
         off = off._replace(grant=None, waited=False)
         yield "loses power", off._replace(epoch=0, owner="") if rules.forgets_epochs else off, "crash"
@@ -284,6 +290,9 @@ def _troubles(rules: Rules, host: Host) -> Iterator[tuple[str, Host, str]]:
         yield "is cut off", host._replace(cut=True), "cut"
     if host.acts:
         yield "is paused", host._replace(paused=True), "pause"
+    for words, minutes in (("gains a tick", 1), ("loses a tick", -1)):
+        if host.freeze or host.grant:
+            yield words, _older(host, minutes), "skew"
 
 
 def _looks(rules: Rules, world: World, host: Host) -> Iterator[Event[World]]:
@@ -373,12 +382,13 @@ def _tick(rules: Rules, world: World) -> Iterator[Event[World]]:
         yield Event("a minute passes and the batch is gone", after._replace(flights=()))
 
 
-def _older(host: Host) -> Host:
+def _older(host: Host, minutes: int = 1) -> Host:
+    """Its own clock has gone on so much: leases that hold have less left."""
     freeze, grant = host.freeze, host.grant
     if freeze and freeze.left > 0:
-        host = host._replace(freeze=freeze._replace(left=freeze.left - 1))
+        host = host._replace(freeze=freeze._replace(left=freeze.left - minutes))
     if grant and 0 < grant.left < FOREVER:
-        host = host._replace(grant=grant._replace(left=grant.left - 1))
+        host = host._replace(grant=grant._replace(left=grant.left - minutes))
     return host
 
 
@@ -394,7 +404,7 @@ def _operator(rules: Rules, world: World, operator: Operator) -> Iterator[Event[
         again = operator._replace(down=False, left=0, journey=machine.resumed(journey))
         yield Event(f"{name} resumes", world.tell(again))
         return
-    step = rules.next_step(journey, operator.left * MINUTE + 30.0 if operator.left else 0.0)
+    step = rules.next_step(journey, (operator.left + 0.5) * rules.tick if operator.left else 0.0)
     if step is None:
         return
     ready = machine.before(journey, step)
@@ -473,8 +483,28 @@ def _freeze(rules: Rules, world: World, journey: Journey, operator: Operator) ->
     elif host.freeze and host.freeze.id != journey.id and rules.named_freezes:
         yield ": another has frozen it", world, None
     else:
-        done = world.put(host._replace(freeze=Freeze(journey.id, LEASE), procs=True))
-        yield "", done.tell(operator._replace(left=LEASE, journey=journey)), Outcome()
+        done = world.put(host._replace(freeze=Freeze(journey.id, rules.lease), procs=True))
+        yield "", done.tell(operator._replace(left=rules.lease, journey=journey)), Outcome()
+
+
+def _stop(rules: Rules, world: World, journey: Journey, operator: Operator) -> Performed:
+    """The freeze again, with the database servers: only while it has stood since the first."""
+    host = _reach(world, journey.source)
+    frozen = host.freeze if host else None
+    if (
+        not host
+        or not frozen
+        or (rules.renews_only_what_stands and (frozen.id != journey.id or frozen.left <= 0))
+    ):
+        done = (
+            world.put(host._replace(freeze=Freeze(journey.id, rules.lease)))
+            if host and not rules.renews_only_what_stands
+            else world
+        )
+        yield "", done, None if rules.renews_only_what_stands or not host else Outcome()
+        return
+    done = world.put(host._replace(freeze=Freeze(journey.id, rules.lease)))
+    yield "", done.tell(operator._replace(left=rules.lease, journey=journey)), Outcome()
 
 
 def _base(rules: Rules, world: World, journey: Journey, operator: Operator) -> Performed:
@@ -684,7 +714,7 @@ def _retire(rules: Rules, world: World, journey: Journey, operator: Operator) ->
 
 
 _PERFORM: dict[str, Callable[[Rules, World, Journey, Operator], Performed]] = {
-    "copy": _nothing, "freeze": _freeze, "base": _base, "stop": _nothing, "fence": _fence, "refresh": _refresh,
+    "copy": _nothing, "freeze": _freeze, "base": _base, "stop": _stop, "fence": _fence, "refresh": _refresh,
     "promote": _promote, "flip": _flip, "settle": _settle, "lift": _lift, "probe": _nothing, "retire": _retire,
     "read": _read, "cancel": _cancel, "withdraw": _withdraw, "thaw": _thaw, "weigh": _weigh, "return": _return,
     "admit": _admit, "readmit": _readmit,

@@ -109,7 +109,9 @@ class Performer:
         # The target's own clock is read before the lease begins: its grant can then end before the source thaws.
         stamp = float(self.target.ask("journey", {"group": journey.group})["boottime"])
         asked = boottime()
-        request = {"group": journey.group, "id": journey.id, "seconds": LEASE, "servers": servers}
+        # The servers are stopped once the base is made: of a freeze that was over in between it would not be the last word.
+        again = {"servers": True, "again": True} if servers else {"servers": False}
+        request = {"group": journey.group, "id": journey.id, "seconds": LEASE, **again}
         self.source.ask("freeze", request, STOP_LIMIT)
         self.until, self.target_until = asked + LEASE, stamp + LEASE - GRANT_MARGIN
         return Outcome()
