@@ -523,14 +523,20 @@ def test_b9_killed_by_the_clock_no_restic_goes_on_alone(box: Host, after: float)
     assert "error" not in box.tick()
 
 
-def _cut_off(box: Host) -> Path:
-    """A tick whose every process is killed while restic holds its lock; gives the folder of the locks."""
+def _locked(box: Host) -> tuple[subprocess.Popen[bytes], Path]:
+    """A tick whose restic holds its lock now; and the folder of the locks."""
     box.write("/srv/a/data/big", os.urandom(60_000_000))
     locks = box.at("/store/near/rest/locks")
     child = subprocess.Popen([sys.executable, "-c", _TICK, str(box.base)], cwd=Path(__file__).parents[2])
     while not os.listdir(locks):
         assert child.poll() is None
         time.sleep(0.002)
+    return child, locks
+
+
+def _cut_off(box: Host) -> Path:
+    """A tick whose every process is killed while restic holds its lock; gives the folder of the locks."""
+    child, locks = _locked(box)
     running = _processes_naming(str(box.base))
     for pid in map(int, running):
         os.kill(pid, signal.SIGKILL)
@@ -538,7 +544,7 @@ def _cut_off(box: Host) -> Path:
     while any(Path("/proc", pid).exists() for pid in running):  # init takes its time with orphans
         time.sleep(0.05)
     assert os.listdir(locks) and box.state().writing
-    return Path(locks)
+    return locks
 
 
 def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) -> None:
@@ -551,12 +557,7 @@ def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) ->
 def test_a_lock_that_a_failed_run_left_goes_with_the_next_tick(box: Host) -> None:
     """The store fell silent, restic was ended and could not take its lock back; the tick itself came to its end."""
     box.tick()
-    box.write("/srv/a/data/big", os.urandom(60_000_000))
-    locks = box.at("/store/near/rest/locks")
-    child = subprocess.Popen([sys.executable, "-c", _TICK, str(box.base)], cwd=Path(__file__).parents[2])
-    while not os.listdir(locks):
-        assert child.poll() is None
-        time.sleep(0.002)
+    child, locks = _locked(box)
     for pid in _processes_naming(str(box.base)):
         if Path("/proc", pid, "comm").read_text().startswith("restic"):
             os.kill(int(pid), signal.SIGKILL)
