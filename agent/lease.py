@@ -7,9 +7,11 @@ is fenced here and now; the guard, which is woken, stops it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from . import may, process
+from . import alarm, may, process
+from .data import plan as plans
 from .errors import AgentError
 from .owner import fences, objects, state, storelease
 from .owner.plan import Plan, load
@@ -50,7 +52,11 @@ def _renewed(root: Root, plan: Plan, name: str) -> Right:
     right = storelease.renew(root, auto, name, plan.host, state.load(root, name).epoch)
     if not right.good and not state.off(root):
         say(f"lease of {name}: {right.why or 'over'}: fenced")
-        if not fences.standing(name):
+        first = not fences.standing(name)
+        if first:
             fences.up(root, plan, name)
         process.run(["systemctl", "start", "--no-block", _GUARD], 20)
+        if first:
+            with suppress(AgentError, OSError):  # the line may be what is dead
+                alarm.tell(root, plans.load(root), f"{name} stops here: {right.why or 'its lease is over'}")
     return right
