@@ -10,9 +10,10 @@ from rich.console import Console
 
 from . import cli_switchover, project
 from .agent.errors import AgentError
+from .agent.owner import storelease
 from .agent.owner.objects import Place
 from .errors import BadInput, Refused, UnderstudyError
-from .ownership import auto, auto_secrets, watching_here
+from .ownership import auto, auto_secrets
 from .ownership.auto import Sight
 from .ownership.watching_here import Group, Look
 from .settings import HostSettings, settings_of
@@ -42,10 +43,10 @@ class Watcher:
     def act(self, looks: Sequence[Look]) -> list[str]:
         """Look at each lease, move what may be moved; sentences of what was done or could not be."""
         known, kept, said = auto.remembered(), dict[str, Sight](), list[str]()
-        boot = auto.boot_id()
+        boot = storelease.boot_id()
         for look in (one for one in looks if one.group in self.groups):
             try:
-                seen = auto.sight(self.place, look.group, known.get(look.group), watching_here._now(), boot)
+                seen = auto.sight(self.place, look.group, known.get(look.group), auto.now(), boot)
             except AgentError as error:
                 said.append(f"{look.group}: {error.sentence}")
                 seen = known.get(look.group)
@@ -59,7 +60,7 @@ class Watcher:
     def _moved(self, look: Look, seen: Sight | None) -> list[str]:
         group, ttl = self.groups[look.group], self._ttl()
         heirs = tuple(name for name in group.heirs if name != look.owner)
-        why = auto.bars(look, seen, ttl, group.patience, watching_here._now(), heirs)
+        why = auto.bars(look, seen, ttl, group.patience, auto.now(), heirs)
         if why or seen is None:
             return (
                 []

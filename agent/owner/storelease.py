@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -28,11 +29,25 @@ from .objects import Lost, Place
 from .plan import Auto
 from .state import HERE, boottime
 
-__all__ = ["MARGIN", "Right", "Term", "drop", "expired", "held", "key", "parse", "place_of", "renew", "text"]
+__all__ = [
+    "MARGIN",
+    "Right",
+    "Term",
+    "boot_id",
+    "drop",
+    "expired",
+    "held",
+    "key",
+    "parse",
+    "place_of",
+    "renew",
+    "text",
+]
 
 MARGIN = 60.0
 """Seconds, on both sides."""
 _TRIES = 3
+_RUN = secrets.token_hex(8)
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,15 @@ def parse(body: bytes, name: str) -> Term:
         raise AgentError(
             f"{name} in the store of the lease is none of ours: look who wrote it", "broken"
         ) from None
+
+
+def boot_id() -> str:
+    """This boot's name. Where the kernel has none it is this run's: what was seen before it counts for nothing then."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return _RUN
 
 
 def expired(seconds: float, seen_for: float) -> bool:

@@ -8,6 +8,7 @@ comes back meanwhile has either renewed it, and keeps its group, or stays down.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ __all__ = [
     "MEMORY",
     "Sight",
     "bars",
-    "boot_id",
     "continues",
     "give_back",
+    "now",
     "place",
     "remember",
     "remembered",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 MEMORY = Path(".understudy/leases.json")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LOST = ("host", "uplink", "services")
 """Causes in which no name of the group is served."""
 
@@ -52,12 +52,9 @@ class Sight:
     seconds: float
 
 
-def boot_id() -> str:
-    """This boot's name; "" where the kernel has none, and then what was seen before this run counts for nothing."""
-    try:
-        return _BOOT.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def now() -> float:
+    """Seconds that no clock change moves. Where they stand still while this machine sleeps, it only waits longer."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def place(settings: HostSettings, values: Mapping[str, str]) -> Place:
@@ -81,7 +78,7 @@ def sight(place: Place, group: str, before: Sight | None, now: float, boot: str)
     if found is None:
         return None
     term = storelease.parse(found.body, storelease.key(group))
-    known = before is not None and before.etag == found.etag and bool(boot) and before.boot == boot
+    known = before is not None and before.etag == found.etag and before.boot == boot
     since = before.since if known and before else now
     return Sight(found.etag, since, boot, term.owner, term.epoch, term.seconds)
 

@@ -287,6 +287,16 @@ def test_the_state_is_of_this_boot_only(box: Host) -> None:
     assert not file.exists() and not box.right.good
 
 
+def test_a_boot_has_one_name_and_a_machine_without_any_one_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert storelease.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def none(*given: object, **more: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", none)
+    assert storelease.boot_id() == storelease.boot_id() != ""
+
+
 def test_a_damaged_key_is_named(box: Host) -> None:
     Path(box.root.at("/etc/key")).write_text("nothing")
     assert "key to the store" in box.renew(3).why
