@@ -6,11 +6,13 @@ Losing it costs nothing but a little time: sequence numbers and parents are lear
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..disk import Disk
+from ..may import GUARD_PLAN
 from ..owner import state as owner
 from ..root import STATE, Root
 
@@ -52,7 +54,8 @@ class State:
     must outlive any retention; ``until`` null: as long as the service has no good backup. ``known`` are "KEY/GROUP"
     whose snapshots were looked at; ``dumps`` the bytes of a service's last dumps; ``quiesced`` the night of its last
     one; ``coverage`` when that was last looked at; ``writing`` the "KEY/GROUP" that a tick may hold restic's lock of,
-    empty once it has ended; ``heir`` those in which a lock of the machine before this one may be left.
+    empty once it has ended; ``heir`` those in which a lock of the machine before this one may be left; ``epochs``: group
+    to the highest epoch in a repository, when that was first looked at.
     Only who holds the lock "data" writes it; verify and copies keep books of their own.
     """
 
@@ -65,6 +68,7 @@ class State:
     coverage: float = 0.0
     writing: list[str] = field(default_factory=list)
     heir: list[str] = field(default_factory=list)
+    epochs: dict[str, int] = field(default_factory=dict)
 
     def last(self, key: str, service: str) -> Good | None:
         """The last good backup of a service in a repository."""
@@ -134,9 +138,13 @@ def load(root: Root) -> State:
         return State()
 
 
-def epoch(root: Root, group: str) -> int:
-    """The epoch of a move group on this host; 1 until ownership has ever moved. Raises AgentError when damaged."""
-    return max(1, owner.load(root, group).epoch)
+def epoch(root: Root, group: str, known: int = 0) -> int:
+    """The epoch of a move group on this host; 1 until ownership has ever moved. Raises AgentError when damaged.
+
+    ``known``: the highest in the repository. It counts on a machine that remembers none and has no guard to learn it from:
+    the new one of an owner who once had a replica. Its snapshots must not be older than those it was restored from.
+    """
+    return max(1, owner.load(root, group).epoch or (0 if os.path.exists(root.at(GUARD_PLAN)) else known))
 
 
 def base(root: Root, group: str) -> str:

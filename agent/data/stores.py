@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from ..errors import AgentError
+from ..may import GUARD_PLAN
 from ..repo import repository, snapshots, store
 from ..repo.restic import Repo
 from ..repo.snapshots import Snapshot
@@ -74,7 +76,8 @@ def learn(root: Root, state: State, repo: Repo, host: str) -> None:
 
     of are all gone: an emptied store must never look like a first day.
     """
-    own = [snapshot for snapshot in snapshots.listed(repo) if snapshot.host == host]
+    everybodys = snapshots.listed(repo)
+    own = [snapshot for snapshot in everybodys if snapshot.host == host]
     if not own and had_snapshots(root, state, repo):
         raise AgentError(
             f"{repo.title} at {repo.where} has lost every snapshot of this host: find out why;"
@@ -82,6 +85,11 @@ def learn(root: Root, state: State, repo: Repo, host: str) -> None:
             "vanished",
         )
     state.forget(repo.key, repo.group)
+    if not os.path.exists(root.at(GUARD_PLAN)):
+        # Nobody else may own the group, and what is made here from now on is newer than all there is.
+        highest = max((snapshot.order for snapshot in everybodys), default=(0, 0))
+        state.epochs[repo.group] = max(highest[0], state.epochs.get(repo.group, 0))
+        state.seq = max(state.seq, highest[1])
     for snapshot in own:
         state.seq = max(state.seq, snapshot.seq)
         for service in snapshot.services:

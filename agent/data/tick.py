@@ -323,7 +323,7 @@ class Tick:
         started = min(job.started for job in good)
         try:
             wanted = commands.Backup(
-                self.plan.host, repo.group, self.tier, states.epoch(self.root, repo.group), self.state.seq, names,
+                self.plan.host, repo.group, self.tier, self._epoch(repo.group), self.state.seq, names,
                 tuple(failed), excludes=excludes, at=self.stores.corrected(started), base=states.base(self.root, repo.group),
             )  # fmt: skip
 
@@ -342,6 +342,9 @@ class Tick:
         for job in good:
             self._stored(repo, job, rows[job.name], done, wanted.epoch, names)
         self.state.save(self.disk)
+
+    def _epoch(self, group: str) -> int:
+        return states.epoch(self.root, group, self.state.epochs.get(group, 0))
 
     def _stored(
         self, repo: Repo, job: Job, row: Row, done: Upload, epoch: int, names: tuple[str, ...]

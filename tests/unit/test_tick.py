@@ -554,6 +554,21 @@ def test_b9_a_power_cut_leaves_no_lock_that_a_prune_would_wait_for(box: Host) ->
     assert (os.listdir(locks), box.state().writing) == ([], [])
 
 
+def test_a_new_machine_without_a_guard_goes_on_after_the_newest_that_anybody_made(box: Host) -> None:
+    """Its owner once had a replica, which wrote last; restored from that, its own snapshots are the newer ones."""
+    box.tick()
+    tags = [arg for tag in ("understudy", "group:rest", "tier:critical", "epoch:4", "seq:90", "service:a")
+            for arg in ("--tag", tag)]  # fmt: skip
+    box.restic("backup", "--host", "replica", *tags, "--", str(box.at("/srv/a/data")))
+    box.at("/var/lib/understudy/backup/state.json").unlink()
+    assert "error" not in box.tick()
+    newest = max((s for s in box.snapshots() if s["hostname"] == "box"), key=lambda s: s["time"])
+    assert {"epoch:4", "seq:91"} <= set(newest["tags"])
+    assert "error" not in box.tick()
+    newest = max((s for s in box.snapshots() if s["hostname"] == "box"), key=lambda s: s["time"])
+    assert {"epoch:4", "seq:92"} <= set(newest["tags"])
+
+
 def test_a_lock_that_a_failed_run_left_goes_with_the_next_tick(box: Host) -> None:
     """The store fell silent, restic was ended and could not take its lock back; the tick itself came to its end."""
     box.tick()
