@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lab import tools
 from lab.hetzner.daemon import find_hetzner
 from lab.settings import find_settings
 from lab.staging import staged
 
 
 def hosts() -> list[tuple[str, dict[str, Any]]]:
-    """(name, connection data) of every staged host; LabError when no lab is staged."""
+    """(name, connection data) of every staged host; LabError when no lab is staged.
+
+    Every verb on the lab reads this: from here on this process finds the lab's restic, whatever the machine has.
+    """
     settings = find_settings()
+    tools.put_on_path()
     return [
         (
             name,
