@@ -13,7 +13,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: bootstrap ## The whole story before your eyes on two practice hosts: converge, lose, restore, fail over, come back
-	@$(UNDERSTUDY) lab up --fresh --hosts lemongrab,standby
+	@$(UNDERSTUDY) lab down
+	@$(UNDERSTUDY) lab up --hosts lemongrab,standby
 	@$(UNDERSTUDY) demo
 
 test: bootstrap ## Lint, types, unit tests, then the tests on real lab hosts

@@ -74,7 +74,7 @@ def _prepare(root: Root, services: dict[str, list[str]]) -> list[dict[str, Any]]
 
 def _keep(disk: Disk, service: plans.Service, paths: list[str], snapshot: str, repository: str) -> None:
     """Write down the way back, before anything of the service changes."""
-    images = engine.image_facts(service.project)
+    images = {name: facts for name, facts in engine.image_facts(service.project).items() if service.has(name)}
     files = {path: _file(disk.root, checked(path)) for path in paths}
     if service.name in markers.open_updates(disk.root):
         # A killed run has been here: its files are the ones of before, and once the images have changed its
@@ -146,7 +146,7 @@ def _rollback(root: Root, service: str) -> dict[str, Any]:
     entry = plans.load(root).services[service]
     words = last_words(entry)
     say(f"{service}: going back to snapshot {record['snapshot'][:8]} and the images of before")
-    process.run([*entry.compose, "stop"], 300)
+    process.run([*entry.compose, "stop", *entry.containers], 300)
     _put_files_back(root, record)
     _tag_images(record)
     asked = {
@@ -215,7 +215,8 @@ def last_words(service: plans.Service) -> list[str]:
     """What the containers of a service said last."""
     if not service.compose:
         return []
-    ended = process.run([*service.compose, "logs", "--no-color", "--tail", str(_WORDS)], 60)
+    words = ["logs", "--no-color", "--tail", str(_WORDS), *service.containers]
+    ended = process.run([*service.compose, *words], 60)
     lines = [line.rstrip() for line in (ended.out or ended.err).splitlines() if line.strip()]
     return lines[-_WORDS:]
 

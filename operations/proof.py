@@ -23,7 +23,11 @@ def answered() -> Commands:
 def prove(session: Session) -> None:
     """Run all probes on the host. Raises UnderstudyError naming each service that did not answer as it should."""
     down = held(session.desired, session.survey())
-    wanted = [wish for wish in session.desired.probes if session.only in ("", wish.service)]
+    wanted = [
+        wish
+        for wish in session.desired.probes
+        if session.only in ("", session.desired.stack_named(wish.service))
+    ]
     wishes = [wish for wish in wanted if wish.service not in down]
     # Patience is for what has just been started; on a host left as it was a wrong answer is wrong now.
     most = float("inf") if any(session.report.get("changed", {}).values()) else SETTLED_WAIT

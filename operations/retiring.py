@@ -45,7 +45,7 @@ def _stop(session: Session, service: str, text: str) -> None:
 def _data(desired: Desired, service: str) -> list[str]:
     """Where the data of a service is, for the owner to read."""
     described = desired.catalog.services[service]
-    mounts = [m for c in described.containers.values() for m in c.mounts if not m.read_only and m.source]
+    mounts = [m for c in described.all_containers.values() for m in c.mounts if not m.read_only and m.source]
     places = [
         m.source if m.kind == "bind" else f"volume {described.project}_{m.source}"
         for m in mounts

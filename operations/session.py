@@ -127,7 +127,9 @@ def start(host: Host, desired: Desired) -> Session:
     only = str(host.data.get("only", ""))
     if only and only not in desired.services:
         raise BadInput(f"{host.name} has no service {only!r}; it has {', '.join(desired.services)}")
-    _sessions[host.name] = Session(host, desired, Allowances(**named), only=only)
+    # An application of a file is brought up with its file.
+    allowed = Allowances(**{key: frozenset(map(desired.stack_named, names)) for key, names in named.items()})
+    _sessions[host.name] = Session(host, desired, allowed, only=desired.stack_named(only))
     return _sessions[host.name]
 
 

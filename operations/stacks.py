@@ -91,9 +91,7 @@ def bring_up(session: Session) -> None:
     levels = [
         level for level in ([n for n in level if n in names] for level in session.desired.levels) if level
     ]
-    needs = {
-        name: [n for n in session.desired.catalog.services[name].block.needs if n in names] for name in names
-    }
+    needs = {name: [n for n in session.desired.catalog.needs_of(name) if n in names] for name in names}
     request = {"stacks": work, "levels": levels, "needs": needs, "parallel": 3}
     answer = session.agent("stacks", request, timeout=sum(job["timeout"] for job in work))
     _report(session, answer, updates.waiting(session))
@@ -107,8 +105,8 @@ def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> No
             session.host.log_styled(
                 f"{result['service']}: up in {result['seconds']:.1f} s", fg="green", log_func=logger.info
             )
-        elif result["service"] in updating and not result.get("skipped"):
-            bad[result["service"]] = _reason(session, result)
+        elif (units := updates.of_file(session, result["service"], updating)) and not result.get("skipped"):
+            bad |= dict.fromkeys(units, _reason(session, result))
         else:
             why = result.get("skipped") or _reason(session, result)
             failed.append(f"{result['service']} did not come up: {why}")
@@ -122,7 +120,7 @@ def _report(session: Session, answer: dict[str, Any], updating: list[str]) -> No
 def _reason(session: Session, result: dict[str, Any]) -> str:
     tail = result.get("tail") or []
     lines = tail.splitlines() if isinstance(tail, str) else list(tail)
-    containers = session.desired.catalog.services[result["service"]].containers
+    containers = session.desired.catalog.services[result["service"]].all_containers
     return explained(lines, {name: one.image for name, one in containers.items()}, result["rc"])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import operation
 
+from ..apps import unit_of
 from ..desired import Desired
 from ..errors import UnderstudyError
 from ..ownership.held import held
@@ -45,6 +46,11 @@ def waiting(session: Session) -> list[str]:
     return sorted({*(session.survey().get("updates") or []), *candidates(session)})
 
 
+def of_file(session: Session, stack: str, names: list[str]) -> list[str]:
+    """Those of the named services whose containers are in one file."""
+    return [name for name in names if session.desired.stack_named(name) == stack]
+
+
 def image_changes(desired: Desired, survey: dict[str, Any]) -> dict[str, list[str]]:
     """Service to sentences "container: old → new" for every running container whose image would change."""
     found: dict[str, list[str]] = {}
@@ -53,7 +59,8 @@ def image_changes(desired: Desired, survey: dict[str, Any]) -> dict[str, list[st
         for name, image in stack.images:
             now = live.get(name, {}).get("image")
             if now and image and now != image:
-                found.setdefault(stack.service, []).append(f"{name}: {now} → {image}")
+                unit = unit_of(desired.catalog.services, stack.service, name)
+                found.setdefault(unit.name, []).append(f"{name}: {now} → {image}")
     return found
 
 
@@ -69,7 +76,7 @@ def prepare(session: Session) -> None:
     """Ask the host for the snapshots. Raises UnderstudyError when one fails: then nothing has changed."""
     written = [change for change in session.changes().files if change.action != "delete"]
     wanted = {
-        name: sorted(change.path for change in written if change.service == name)
+        name: sorted(change.path for change in written if change.service == session.desired.stack_named(name))
         for name in candidates(session)
     }
     reply = protecting.call(session, "update", {"action": "prepare", "services": wanted}, 6 * protecting.HOUR)
@@ -85,6 +92,10 @@ def judge(session: Session) -> None:
     """Probe each updated service; raises UnderstudyError after putting back what does not serve."""
     names = list(session.survey().get("updates") or [])
     bad = {name: why for name in names for why in [_objection(session, name)] if why}
+    for name in list(bad):
+        # One file goes back as a whole: its other applications would run what it no longer says.
+        together = of_file(session, session.desired.stack_named(name), names)
+        bad |= {other: f"{name}, in the same file, did not" for other in together if other not in bad}
     good: dict[str, list[str]] = {name: [] for name in names if name not in bad}
     if good:
         protecting.call(session, "update", {"action": "commit", "services": good}, 300)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import checks, compose, recipe_book
+from . import apps, checks, compose, recipe_book
 from .compose_files import ELSEWHERE
 from .faults import CatalogError, Fault
 from .service import Service
@@ -36,10 +36,20 @@ class Catalog:
     def __iter__(self) -> Iterator[Service]:
         return iter(self.services.values())
 
+    def stacks(self, names: Iterable[str]) -> list[str]:
+        """The services that bring something up; the parts of a file are brought up with it."""
+        return [name for name in names if not self.services[name].part_of]
+
+    def needs_of(self, stack: str) -> list[str]:
+        """The stacks that one needs, by itself and by its parts."""
+        family = [one for one in self if one.stack == stack]
+        needed = [self.services[n].stack for one in family for n in one.block.needs if n in self.services]
+        return [name for name in dict.fromkeys(needed) if name != stack]
+
     def levels(self, names: Iterable[str]) -> list[list[str]]:
-        """Start order: each inner list may start together once the lists before it are ready."""
-        wanted = set(names)
-        graph = {name: [n for n in self.services[name].block.needs if n in wanted] for name in sorted(wanted)}
+        """Start order of stacks: each inner list may start together once the lists before it are ready."""
+        wanted = set(self.stacks(names))
+        graph = {name: [n for n in self.needs_of(name) if n in wanted] for name in sorted(wanted)}
         sorter = TopologicalSorter(graph)
         sorter.prepare()
         levels = []
@@ -75,14 +85,17 @@ def load_catalog(source: Source, strict: bool = False) -> Catalog:
         path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     ):
         try:
-            service = read_service(folder, source)
+            units = read_units(folder, source)
         except CatalogError as error:
             faults += error.faults
             continue
-        if service:
-            catalog.services[service.name] = service
+        for unit in units:
+            known = catalog.services.setdefault(unit.name, unit)
+            if known is not unit:
+                faults.append(_same_name(known, unit))
     faults += checks.check(catalog.services, source.variables)
-    faults += _cycle(catalog)
+    if not any(fault.grade == "error" for fault in faults):
+        faults += _cycle(catalog)
     fatal = [fault for fault in faults if strict or fault.grade == "error"]
     if fatal:
         raise CatalogError(fatal)
@@ -90,8 +103,25 @@ def load_catalog(source: Source, strict: bool = False) -> Catalog:
     return catalog
 
 
+def read_units(folder: Path, source: Source) -> list[Service]:
+    """The units of one service folder: none, one, or with ``apps:`` several. Raises CatalogError."""
+    service = read_service(folder, source)
+    if service is None:
+        return []
+    units = apps.split(service)
+    for unit in units if len(units) > 1 else ():
+        unit.recipes = _recipes(unit, folder / BLOCK_FILE)
+    return units
+
+
+def _same_name(one: Service, other: Service) -> Fault:
+    part, folder = (one, other) if one.part_of else (other, one)
+    message = f"{folder.sources[0]} has a service of that name too"
+    return checks.fault(part, "error", (), message, "choose another name")
+
+
 def read_service(folder: Path, source: Source) -> Service | None:
-    """One service folder; None when it holds neither a Compose file nor a block."""
+    """One service folder as a whole; None when it holds neither a Compose file nor a block."""
     block_file = folder / BLOCK_FILE
     files = _listed_files(folder, block_file) or compose.find_files(folder)
     if not files and not block_file.exists():
@@ -208,13 +238,16 @@ def _shipped(folders: list[Path]) -> dict[str, Path]:
 
 
 def _cycle(catalog: Catalog) -> list[Fault]:
-    known = {
+    units = {
         name: [n for n in s.block.needs if n in catalog.services] for name, s in catalog.services.items()
     }
-    try:
-        TopologicalSorter(known).prepare()
-    except CycleError as error:
-        names = " → ".join(error.args[1])
-        source = catalog.services[error.args[1][0]].sources[0]
-        return [Fault("error", source, 0, "needs", f"services need each other in a circle: {names}")]
+    for known in (units, {name: catalog.needs_of(name) for name in catalog.stacks(catalog.services)}):
+        try:
+            TopologicalSorter(known).prepare()
+        except CycleError as error:
+            circle = [catalog.services[name] for name in error.args[1]]
+            names = " → ".join(one.name for one in circle)
+            fix = "put those into one app" if len({one.stack for one in circle}) == 1 else ""
+            message = f"services need each other in a circle: {names}"
+            return [Fault("error", circle[0].sources[0], 0, "needs", message, fix)]
     return []

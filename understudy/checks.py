@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from .apps import unit_of
 from .faults import Fault, Grade
 from .images import parse
 from .service import Service
@@ -22,16 +23,18 @@ def check(services: Services, variables: Mapping[str, str]) -> list[Fault]:
     for service in services.values():
         for rule in PER_SERVICE:
             faults += rule(service, services)
-        faults += _unknown_variables(service, variables)
+        if not service.part_of:
+            faults += [*_secret_names(service), *_unknown_variables(service, variables)]
     faults += _hostnames(services)
     faults += _ports(services)
     return faults
 
 
-def _fault(service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = "") -> Fault:
-    """A fault in the block: found in understudy.yaml or below x-understudy."""
+def fault(service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = "") -> Fault:
+    """A fault in the block: found in understudy.yaml or below x-understudy, for a part of a file below ``apps:``."""
     path = service.sources[0]
     source = load(path)
+    key = ("apps", service.name, *key) if service.part_of else key
     full = key if path.name == "understudy.yaml" else ("x-understudy", *key)
     return Fault(grade, path, source.line(full), ".".join(str(part) for part in key), message, fix)
 
@@ -47,7 +50,7 @@ def _in_compose(
 def _needs(service: Service, services: Services) -> Iterator[Fault]:
     for name in service.block.needs:
         if name not in services:
-            yield _fault(
+            yield fault(
                 service, "error", ("needs",), f"there is no service {name!r}", f"known: {', '.join(services)}"
             )
 
@@ -63,19 +66,21 @@ def _targets(service: Service, services: Services) -> Iterator[Fault]:
         try:
             service.endpoint(to)
         except LookupError as error:
-            yield _fault(service, "error", key, str(error))
+            yield fault(service, "error", key, str(error))
 
 
 def _probes(service: Service, services: Services) -> Iterator[Fault]:
+    if service.empty:
+        return
     probes: list[tuple[tuple[str | int, ...], Probe | None]] = [(("probe",), service.probe())]
     probes += [(("routes", index, "probe"), route.probe) for index, route in enumerate(service.routes)]
     if not any(probe for _, probe in probes):
         proof = "only that a published port answers" if service.ports_here() else "nothing"
-        yield _fault(service, "warning", ("probe",), f"{proof} proves that this service works", "add a probe")
+        yield fault(service, "warning", ("probe",), f"{proof} proves that this service works", "add a probe")
     for key, probe in probes:
         if probe and not probe.checks_content:
             fix = "add text, json or content_type"
-            yield _fault(
+            yield fault(
                 service,
                 "warning",
                 key,
@@ -89,7 +94,7 @@ def _database_places(service: Service, services: Services) -> Iterator[Fault]:
         key: tuple[str | int, ...] = ("databases", index) if service.block.databases else ("databases",)
         reason = _database_fault(service, services, database)
         if reason:
-            yield _fault(service, "error", key, reason)
+            yield fault(service, "error", key, reason)
 
 
 def _database_fault(service: Service, services: Services, database: Database) -> str | None:
@@ -97,13 +102,20 @@ def _database_fault(service: Service, services: Services, database: Database) ->
         return _sqlite_fault(service, database.sqlite)
     named = database.postgres or database.mariadb or database.redis
     assert named is not None
-    unit, _, container = named.service.rpartition("/")
-    owner = services.get(unit) if unit else service
+    name, _, container = named.service.rpartition("/")
+    owner = services.get(name) if name else service
     if owner is None:
-        return f"there is no service {unit!r}"
-    if container not in owner.containers:
-        return f"{owner.name} has no container {container!r}; it has {', '.join(owner.containers) or 'none'}"
+        return f"there is no service {name!r}"
+    # A server may be another unit's of the same file.
+    if container not in unit_of(services, owner.name, container).containers:
+        return _no_container(owner, container)
     return None
+
+
+def _no_container(service: Service, container: str) -> str:
+    if container in service.all_containers:
+        return f"{container!r} belongs to another unit of this file: say it there"
+    return f"{service.name} has no container {container!r}; it has {', '.join(service.containers) or 'none'}"
 
 
 def _sqlite_fault(service: Service, place: str) -> str | None:
@@ -111,7 +123,7 @@ def _sqlite_fault(service: Service, place: str) -> str | None:
         return None if place.startswith("/") else f"{place!r} must be an absolute path of the host"
     container, _, path = place.partition(":")
     if container not in service.containers:
-        return f"{service.name} has no container {container!r}; it has {', '.join(service.containers)}"
+        return _no_container(service, container)
     mount = service.mount_of(container, path)
     if mount is None or mount.kind == "tmpfs":
         return f"{path} of {container} is in no volume: the database would die with the container (I-16)"
@@ -123,11 +135,11 @@ def _data_paths(service: Service, services: Services) -> Iterator[Fault]:
         container, _, path = place.partition(":")
         if service.native:
             if not place.startswith("/"):
-                yield _fault(service, "error", ("data", place), "must be an absolute path of the host")
+                yield fault(service, "error", ("data", place), "must be an absolute path of the host")
         elif container not in service.containers:
-            yield _fault(service, "error", ("data", place), f"{service.name} has no container {container!r}")
+            yield fault(service, "error", ("data", place), _no_container(service, container))
         elif service.mount_of(container, path.split("*")[0].rstrip("/")) is None:
-            yield _fault(service, "error", ("data", place), f"{path} of {container} is in no volume")
+            yield fault(service, "error", ("data", place), f"{path} of {container} is in no volume")
 
 
 def _images(service: Service, services: Services) -> Iterator[Fault]:
@@ -166,7 +178,7 @@ def _references(service: Service, services: Services) -> Iterator[Fault]:
                 message, fix = f"network {network!r} is not declared", "add it under networks:"
                 yield _in_compose(service, "error", ("services", name, "networks"), message, fix)
         for other in container.needs:
-            if other not in service.containers:
+            if other not in service.all_containers:
                 key = ("services", name, "depends_on")
                 yield _in_compose(service, "error", key, f"there is no container {other!r} to depend on")
         for mount in container.mounts:
@@ -196,16 +208,16 @@ def _literal_passwords(service: Service, services: Services) -> Iterator[Fault]:
         for variable, value in container.environment.items():
             if value and "$" not in value and SECRET_NAME.search(variable):
                 key = ("services", name, "environment", variable)
-                fix = f"`understudy secrets edit {service.name}`, then write ${{{variable}}}"
+                fix = f"`understudy secrets edit {service.stack}`, then write ${{{variable}}}"
                 yield _in_compose(service, "warning", key, "a secret stands here in clear", fix)
 
 
-def _secret_names(service: Service, services: Services) -> Iterator[Fault]:
+def _secret_names(service: Service) -> Iterator[Fault]:
     native = service.block.native
     named = list(service.block.secrets_env) + (native.credentials if native else [])
     for name in named:
         if name not in service.secrets:
-            yield _fault(
+            yield fault(
                 service,
                 "error",
                 ("secrets_env",) if name in service.block.secrets_env else ("native", "credentials"),
@@ -241,13 +253,39 @@ def _first_use(service: Service, name: str) -> tuple[Path, int]:
     return service.compose.files[0].path, 0
 
 
+def _written_twice(service: Service, services: Services) -> Iterator[Fault]:
+    """Two units of one file that keep the same place: a restore of one would put the other's data back too."""
+    if service.part_of or not service.block.apps:
+        return
+    keepers: dict[str, str] = {}
+    family = [one for one in services.values() if one.stack == service.name]
+    for unit in family:
+        for source in sorted(_kept_places(unit)):
+            other = keepers.setdefault(source, unit.name)
+            if other != unit.name:
+                fix = "put both into one app, or give it another class under data: in one of them (shared, media, none)"
+                message = f"{source} is written by {other} too"
+                yield fault(unit, "error", ("services",) if unit.part_of else ("apps",), message, fix)
+
+
+def _kept_places(unit: Service) -> set[str]:
+    rules = unit.data_rules()
+    return {
+        mount.source
+        for name, container in unit.containers.items()
+        for mount in container.mounts
+        if mount.source and mount.kind in ("bind", "volume") and not mount.read_only
+        if not ((rule := rules.get(f"{name}:{mount.target}")) and rule.class_ != "keep")
+    }
+
+
 def _hostnames(services: Services) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for service in services.values():
         for index, route in enumerate(service.routes):
             for host in route.host:
                 if host in seen:
-                    yield _fault(
+                    yield fault(
                         service,
                         "error",
                         ("routes", index, "host"),
@@ -262,7 +300,7 @@ def _ports(services: Services) -> Iterator[Fault]:
         for number, (port, protocol, key) in enumerate(_ports_of(service)):
             other = seen.setdefault((port, protocol), service.name)
             if number >= 0 and other != service.name:
-                make = _fault if service.native else _in_compose
+                make = fault if service.native else _in_compose
                 yield make(service, "error", key, f"port {port} is also used by {other}")
 
 
@@ -287,5 +325,5 @@ PER_SERVICE: list[Callable[[Service, Services], Iterator[Fault]]] = [
     _references,
     _published,
     _literal_passwords,
-    _secret_names,
+    _written_twice,
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from .repository.restic import AdminRepository, ResticError, opened
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Repo = Annotated[str, typer.Option("--repo", help="Only this repository.")]
 Group = Annotated[str, typer.Option("--group", help="Only this move group.")]
+_AT_ONCE = 4
 
 
 def chosen(
@@ -93,8 +95,7 @@ def init(
         for row in report["reply"]["repositories"]
     ]
     finish(result)
-    for one, repository in _reachable(inventory, limit, repo):
-        admit(one, repository)
+    _admit_all(_reachable(inventory, limit, repo))
     told(rows, as_json, lambda row: "made" if row["state"] == "made" else "was there already")
 
 
@@ -104,6 +105,21 @@ def _reachable(inventory: str, limit: str, repo: str) -> list[tuple[owned.Owned,
         return chosen(inventory, limit, repo)
     except BadInput:
         return []
+
+
+def _admit_all(pairs: Iterable[tuple[owned.Owned, AdminRepository]]) -> None:
+    """Side by side, as restic spends seconds on each key; hosts that share a repository one after the other."""
+    by_address: dict[str, list[tuple[owned.Owned, AdminRepository]]] = {}
+    for one, repository in pairs:
+        by_address.setdefault(repository.url, []).append((one, repository))
+
+    def in_turn(sharing: list[tuple[owned.Owned, AdminRepository]]) -> None:
+        for one, repository in sharing:
+            admit(one, repository)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(in_turn, by_address.values()):
+            pass
 
 
 def admit(one: owned.Owned, repository: AdminRepository) -> None:

@@ -36,7 +36,9 @@ def declared() -> dict[str, Mapping[str, SecretSpec]]:
 
     settings = settings_of("group_data/all.py", project.group_data([]))
     catalog = project.catalog_for(settings)
-    found: dict[str, Mapping[str, SecretSpec]] = {name: s.secrets for name, s in catalog.services.items()}
+    found: dict[str, Mapping[str, SecretSpec]] = {
+        name: catalog.services[name].secrets for name in catalog.stacks(catalog.services)
+    }
     if settings.backup.repositories:
         found[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
         found[backup_secrets.ADMIN] = backup_secrets.admin_specs(settings.backup)

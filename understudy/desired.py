@@ -115,4 +115,10 @@ class Desired:
 
     def stack_of(self, service: str) -> Stack | None:
         """The Compose project of a service, whoever brings it up; None for a native one."""
-        return self.stacks.get(service) or self.untouched_stacks.get(service)
+        name = self.stack_named(service)
+        return self.stacks.get(name) or self.untouched_stacks.get(name)
+
+    def stack_named(self, service: str) -> str:
+        """The service whose file a service is in; a name that nobody knows stays as it is."""
+        known = self.catalog.services.get(service)
+        return known.stack if known else service

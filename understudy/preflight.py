@@ -137,7 +137,7 @@ def _container_ports(survey: Survey) -> dict[int, Mapping[str, Any]]:
 
 def _host_network_holder(desired: Desired, survey: Survey, service: str) -> bool:
     """A container in host networking listens by itself: Docker lists no port for it."""
-    stack = desired.stacks.get(service)
+    stack = desired.stacks.get(desired.catalog.services[service].stack)
     described = desired.catalog.services[service].containers.values()
     if stack is None or not any(container.host_network for container in described):
         return False
@@ -245,13 +245,13 @@ def _twin(
     service = desired.catalog.services[stack.service]
     stateful = {
         parse(c.image).name
-        for c in service.containers.values()
+        for c in service.all_containers.values()
         if any(not m.read_only and m.kind != "tmpfs" for m in c.mounts)
     }
-    ports = {p.port for c in service.containers.values() for p in c.ports if p.port}
+    ports = {p.port for c in service.all_containers.values() for p in c.ports if p.port}
     sources = {
         m.source
-        for c in service.containers.values()
+        for c in service.all_containers.values()
         for m in c.mounts
         if m.kind == "bind" and not m.read_only
     }

@@ -49,7 +49,7 @@ def desired(catalog: Catalog, settings: HostSettings, secrets: Secrets) -> Desir
     guarded = ownership.guarded(catalog, settings, names)
     result = Desired(settings, catalog, names, Tree(), guarded)
     result.untouched = [name for name in placed(catalog, settings) if name not in names]
-    for name in result.untouched:
+    for name in catalog.stacks(result.untouched):
         if not catalog.services[name].native:
             # Compose itself reads the .env beside the files.
             result.untouched_stacks[name] = _stack(
@@ -102,13 +102,14 @@ def complete(result: Desired, survey: Mapping[str, Any]) -> None:
 
 
 def placed(catalog: Catalog, settings: HostSettings) -> list[str]:
-    """The services of a host: by name, by move group, or all."""
+    """The services of a host: by name, by move group, or all. A file's applications are where the file is."""
     names = list(catalog.services)
     if settings.services is not None:
-        unknown = sorted(set(settings.services) - set(names))
+        known = catalog.stacks(names)
+        unknown = sorted(set(settings.services) - set(known))
         if unknown:
-            raise BadInput(f"{settings.name}: no service is called {unknown[0]!r}; known: {', '.join(names)}")
-        names = [name for name in names if name in settings.services]
+            raise BadInput(f"{settings.name}: no service is called {unknown[0]!r}; known: {', '.join(known)}")
+        names = [name for name in names if catalog.services[name].stack in settings.services]
     if settings.groups is not None:
         wanted = {*settings.groups, "host"}
         names = [name for name in names if catalog.services[name].block.group in wanted]
@@ -130,6 +131,8 @@ def managed(catalog: Catalog, settings: HostSettings) -> list[str]:
 
 def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -> None:
     result.requires[service.name] = service.block.requires
+    if service.part_of:
+        return  # its file brings it up
     result.tree.extend(_secret_files(service, values))
     if service.native:
         native.add(result, service)
@@ -139,7 +142,8 @@ def _add_service(result: Desired, service: Service, values: Mapping[str, str]) -
 
 def declared_secrets(catalog: Catalog, settings: HostSettings) -> dict[str, dict[str, SecretSpec]]:
     """Secrets file to its declarations, for all that is placed on this host."""
-    declared = {name: dict(catalog.services[name].secrets) for name in managed(catalog, settings)}
+    names = catalog.stacks(managed(catalog, settings))
+    declared = {name: dict(catalog.services[name].secrets) for name in names}
     if settings.parts.backup and settings.backup.repositories:
         declared[backup_secrets.HOST] = backup_secrets.host_specs(settings.backup)
     if settings.ownership.auto:
@@ -191,7 +195,7 @@ def _secret_reaction(service: Service, path: str) -> str:
         return f"unit:{service.unit}"
     assert service.compose is not None
     labels = {label for label, file in service.compose.secret_files.items() if file == path}
-    users = [c.name for c in service.containers.values() if labels & set(c.secrets)]
+    users = [c.name for c in service.all_containers.values() if labels & set(c.secrets)]
     return " ".join(f"recreate:{service.name}/{name}" for name in users) or f"stack:{service.name}"
 
 
@@ -239,7 +243,7 @@ def _stack(service: Service, files: tuple[str, ...], env_file: str | None) -> St
         files,
         env_file,
         tuple(service.block.profiles),
-        tuple((c.name, c.image) for c in service.containers.values()),
+        tuple((c.name, c.image) for c in service.all_containers.values()),
         service.block.timeout,
     )
 
@@ -292,10 +296,10 @@ def file_reaction(service: Service, path: str) -> str:
 
     A container that mounts the single file keeps the old inode, so it is recreated (protocol.md §9).
     """
-    if path in service.compose_files or not service.containers:
+    if path in service.compose_files or not service.all_containers:
         return f"stack:{service.name}"
     reactions = []
-    for container in service.containers.values():
+    for container in service.all_containers.values():
         binds = [m.source for m in container.mounts if m.kind == "bind"]
         if (
             path not in binds

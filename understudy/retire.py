@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from . import runner
-from .catalog import Source, load_catalog
+from .catalog import Catalog, Source, load_catalog
 from .errors import BadInput, Refused
 
 ASIDE = ".retired"
@@ -18,7 +18,7 @@ def retire(root: Path, inventory: str, service: str, console: Console, limit: st
     flags = ["-y", *(["--limit", limit] if limit else [])]
     folder, aside = root / "services" / service, root / "services" / ASIDE / service
     if not folder.is_dir() and not aside.is_dir():
-        raise BadInput(f"there is no services/{service}: nothing to retire")
+        raise BadInput(_no_folder(root, service))
     if folder.is_dir():
         _check_needed(root, service)
         stopped = runner.run(
@@ -34,12 +34,27 @@ def retire(root: Path, inventory: str, service: str, console: Console, limit: st
     return runner.run(inventory, "deploy.py", {}, flags).exit_code
 
 
-def _check_needed(root: Path, service: str) -> None:
+def _catalog(root: Path) -> Catalog:
+    """The services, as far as they can be read."""
     try:
-        catalog = load_catalog(Source(root / "services", variables={"DOMAIN": "", "TZ": ""}))
+        return load_catalog(Source(root / "services", variables={"DOMAIN": "", "TZ": ""}))
     except BadInput:
-        return
-    users = [other.name for other in catalog if service in other.block.needs]
+        return Catalog()
+
+
+def _no_folder(root: Path, service: str) -> str:
+    known = _catalog(root).services.get(service)
+    if known is None:
+        return f"there is no services/{service}: nothing to retire"
+    return (
+        f"{service} is one of the applications of services/{known.stack}: take it out of the files there and "
+        "converge; its data stays on the host"
+    )
+
+
+def _check_needed(root: Path, service: str) -> None:
+    catalog = _catalog(root)
+    users = [name for name in catalog.stacks(catalog.services) if service in catalog.needs_of(name)]
     if users:
         raise Refused(f"{', '.join(users)} needs {service}: retire that first or change its needs")
 

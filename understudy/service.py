@@ -25,7 +25,11 @@ class Endpoint:
 
 @dataclass
 class Service:
-    """A folder under ``services/``: either a Compose project or a native systemd unit."""
+    """A folder under ``services/``: either a Compose project or a native systemd unit.
+
+    Where ``apps:`` splits a file, each application is a service of its own too: ``part_of`` names its folder's service,
+    ``own`` its containers. The folder's service then has what is left of the containers, and brings up all of them.
+    """
 
     name: str
     folder: Path
@@ -35,11 +39,18 @@ class Service:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     sources: list[Path] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    part_of: str = ""
+    own: frozenset[str] | None = None
+
+    @property
+    def stack(self) -> str:
+        """The service whose folder the Compose file is in: itself, or the one that this is a part of."""
+        return self.part_of or self.name
 
     @property
     def project(self) -> str:
         """The Compose project name: part of the address of the data (protocol.md §10)."""
-        return self.block.project or self.name
+        return self.block.project or self.stack
 
     @property
     def native(self) -> bool:
@@ -58,7 +69,19 @@ class Service:
 
     @property
     def containers(self) -> dict[str, Container]:
-        """Containers by Compose service name; empty for a native service."""
+        """Its containers by Compose service name; empty for a native service."""
+        if self.own is None:
+            return self.all_containers
+        return {name: one for name, one in self.all_containers.items() if name in self.own}
+
+    @property
+    def empty(self) -> bool:
+        """True for the rest of a file whose applications have all of its containers."""
+        return self.own is not None and not self.own
+
+    @property
+    def all_containers(self) -> dict[str, Container]:
+        """Those of its whole file."""
         return self.compose.containers if self.compose else {}
 
     @property
@@ -158,7 +181,8 @@ class Service:
         container = self.containers.get(name)
         if container is None or not port.isdigit():
             known = ", ".join(f"{c}:PORT" for c in self.containers) or "PORT"
-            raise LookupError(f"{to!r} names no container of {self.name}; use {known}")
+            which = "another unit's container, none" if name in self.all_containers else "no container"
+            raise LookupError(f"{to!r} names {which} of {self.name}; use {known}")
         if container.host_network:
             return Endpoint(int(port))
         for published in container.ports:

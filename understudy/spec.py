@@ -252,6 +252,19 @@ class Live(Model):
     version: str | None = None
 
 
+class App(Common):
+    """One application of several in a file: a unit of its own for backup, restore, drill and routes.
+
+    What belongs to the file (path, secrets, profiles, the move group) stays with the file.
+    """
+
+    services: list[str] = Field(min_length=1)
+    recipe: str | None = None
+    tier: Tier | None = None
+    needs: list[str] = []
+    routes: list[Route] = []
+
+
 class Block(Common):
     """The owner's block for one service."""
 
@@ -273,6 +286,7 @@ class Block(Common):
     expose: Literal["loopback", "lan"] = "loopback"
     profiles: list[str] = []
     native: Native | None = None
+    apps: dict[str, App] = {}
     reload: dict[str, list[str]] = {}
     timeout: int = 180
 
@@ -282,6 +296,16 @@ class Block(Common):
         if path is not None and (not path.startswith("/") or ".." in path.split("/")):
             raise ValueError("must be an absolute path without ..")
         return path.rstrip("/") if path else path
+
+    @field_validator("apps")
+    @classmethod
+    def _app_names(cls, apps: dict[str, App]) -> dict[str, App]:
+        for name in apps:
+            if not NAME.match(name):
+                raise ValueError(
+                    f"{name!r}: lower-case letters, digits, - and _ only, starting with a letter or digit"
+                )
+        return apps
 
     @field_validator("project", "group")
     @classmethod

@@ -41,6 +41,7 @@ ASK = 30.0
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 ONEOFF = "com.docker.compose.oneoff"
+_turns: dict[tuple[str, ...], threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,12 @@ def start(
     wait: bool = False,
     recreate: bool = True,
 ) -> None:
-    """Start services (none named: the whole project). Raises AgentError with Compose's last words."""
-    _compose(start_argv(compose, services, wait, recreate), timeout)
+    """Start services (none named: the whole project). Raises AgentError with Compose's last words.
+
+    Those of one project one after the other: side by side, both would make its networks.
+    """
+    with _turns.setdefault(tuple(compose), threading.Lock()):
+        _compose(start_argv(compose, services, wait, recreate), timeout)
 
 
 def _compose(argv: Sequence[str], timeout: float) -> None:

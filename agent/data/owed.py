@@ -42,7 +42,8 @@ def to_stop(service: Service) -> list[str]:
         return ["unit"] if active else []
     if not service.project:
         return []
-    return [name for name in engine.running(service.project) if name not in service.servers]
+    running = engine.running(service.project)
+    return [name for name in running if service.has(name) and name not in service.servers]
 
 
 def record(disk: Disk, service: Service, stopped: list[str], hooks: bool) -> None:

@@ -99,8 +99,9 @@ class Hook:
 
 @dataclass(frozen=True)
 class Service:
-    """One unit of backup and restore: a Compose project, a native systemd unit, or plain host paths.
+    """One unit of backup and restore: a Compose project or a part of one, a native systemd unit, or plain host paths.
 
+    ``containers`` are the Compose services of a part; empty where the whole project is this unit.
     ``compose`` is the argv every Compose command on it begins with (empty: none); ``unit`` the systemd unit of a
     native service. ``servers`` are its Compose services that are database servers. ``config`` are absolute paths of
     its own small files (Compose files, .env) kept under ``config/`` in a snapshot. ``probes`` are requests of the
@@ -113,6 +114,7 @@ class Service:
     path: str = ""
     project: str = ""
     compose: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
     unit: str = ""
     images: dict[str, str] = field(default_factory=dict)
     servers: tuple[str, ...] = ()
@@ -130,6 +132,10 @@ class Service:
     def mount(self, key: str) -> Mount:
         """The mount with this key. Raises KeyError."""
         return {mount.key: mount for mount in self.mounts}[key]
+
+    def has(self, container: str) -> bool:
+        """Whether a Compose service of its project is its own."""
+        return not self.containers or container in self.containers
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,11 @@ class Plan:
         """The services of a tier, in the plan's order."""
         return [service for service in self.services.values() if service.tier == tier]
 
+    def running(self, project: str, container: str) -> Service | None:
+        """The service that a Compose service of a project belongs to; None when the plan has none."""
+        found = (s for s in self.services.values() if s.compose and s.project == project and s.has(container))
+        return next(found, None)
+
 
 def load(root: Root) -> Plan:
     """Read the plan. Raises AgentError when there is none, or one of another format."""
@@ -256,7 +267,7 @@ def _service(name: str, raw: dict[str, Any]) -> Service:
         moment: tuple(Hook(**{**hook, "run": tuple(hook["run"])}) for hook in hooks)
         for moment, hooks in (raw.get("hooks") or {}).items()
     }
-    for key in ("compose", "servers", "config", "probes", "needs", "ports"):
+    for key in ("compose", "containers", "servers", "config", "probes", "needs", "ports"):
         values[key] = tuple(raw.get(key) or ())
     return Service(name, **values)
 

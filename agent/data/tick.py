@@ -282,7 +282,8 @@ class Tick:
         job.tree = tree.survey(base, stage.excluded(service), caches, since)
         if job.tree.unreadable:
             raise AgentError(f"{job.name}: {job.tree.unreadable[0]} cannot be read", "source")
-        images = self.images.value()[service.project] if service.project else {}
+        running = self.images.value()[service.project] if service.project else {}
+        images = {name: facts for name, facts in running.items() if service.has(name)}
         facts = {dump.name: dump.facts() for dump in job.dumps}
         built = manifest.build(
             self.root,

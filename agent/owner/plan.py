@@ -7,11 +7,13 @@ it nothing here acts: Docker's restart policies stay as the owner wrote them.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import AgentError, because
 from ..root import Root
+from .engine import Seen
 
 __all__ = ["PLAN", "Auto", "Group", "Managed", "Plan", "guarded", "load"]
 
@@ -21,7 +23,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Managed:
-    """One service of a guarded group. ``compose`` begins each of its Compose commands (empty: none); ``unit`` is the
+    """One service of a guarded group. ``compose`` begins each of its Compose commands (empty: none), ``containers`` are
+
+    its Compose services where it is a part of a project (empty: all of the project are its own); ``unit`` is the
 
     systemd unit of a native service; ``ports`` lead to it on this host. ``restart``: container to the restart policy
     that its owner wrote. ``user``: the system user of a native service, "" for root. ``servers``: its database servers.
@@ -31,12 +35,17 @@ class Managed:
     group: str
     project: str = ""
     compose: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
     unit: str = ""
     user: str = ""
     ports: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     restart: dict[str, str] = field(default_factory=dict)
+
+    def own(self, seen: Iterable[Seen]) -> list[Seen]:
+        """Its own of the containers of its project."""
+        return [one for one in seen if not self.containers or one.service in self.containers]
 
 
 @dataclass(frozen=True)
@@ -162,5 +171,5 @@ def _auto(raw: dict[str, Any] | None) -> Auto | None:
 
 
 def _managed(name: str, raw: dict[str, Any]) -> Managed:
-    lists = {key: tuple(raw.get(key) or ()) for key in ("compose", "ports", "needs", "servers")}
+    lists = {key: tuple(raw.get(key) or ()) for key in ("compose", "containers", "ports", "needs", "servers")}
     return Managed(name, **{**raw, **lists})

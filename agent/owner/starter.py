@@ -63,7 +63,7 @@ def _start(service: Managed, only: tuple[str, ...] = ()) -> str:
     try:
         if service.compose:
             # A whole start takes files that changed while the group was down; a restart changes nothing.
-            compose.start(service.compose, only, _START, recreate=not only)
+            compose.start(service.compose, only or service.containers, _START, recreate=not only)
         if service.unit and not only:
             _systemctl("start", service.unit)
     except AgentError as error:
@@ -84,7 +84,9 @@ def stop(plan: Plan, group: str, servers: bool = False) -> list[str]:
 
 def _stop(running: dict[str, list[Seen]], servers: bool, service: Managed) -> str:
     up = (
-        {one.service for one in running.get(service.project, []) if one.running} if service.project else set()
+        {one.service for one in service.own(running.get(service.project, [])) if one.running}
+        if service.project
+        else set()
     )
     names = sorted(up if servers else up - set(service.servers))
     try:
@@ -140,7 +142,7 @@ def keep_up(root: Root, plan: Plan, groups: Iterable[str]) -> list[str]:
         with lock.exclusive(root, "stacks", "guard: restarts", 0, lambda line: None):
             for service in plan.services.values():
                 if service.group in wanted and service.name not in down:
-                    ended = _ended(service, running.get(service.project, []), by_hand)
+                    ended = _ended(service, service.own(running.get(service.project, [])), by_hand)
                     failed += _again(service, ended, memory["tries"])
     except AgentError as error:
         if error.kind != "busy":

@@ -56,7 +56,8 @@ def freeze(
     now = Freeze(group, boottime() + seconds, since, {}, servers, id, seconds, boot(root))
     running, ours = listed(), plan.of(group)
     for service in ours:
-        names = _names(service, {c.service for c in running.get(service.project, []) if c.running}, servers)
+        up = {c.service for c in service.own(running.get(service.project, [])) if c.running}
+        names = _names(service, up, servers)
         before = known.stopped.get(service.name, []) if known else []
         if names or before:
             now.stopped[service.name] = sorted({*names, *before})

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import process
 from ..data import engine
-from ..data.plan import Hook, Service
+from ..data.plan import Hook, Plan, Service
 from ..disk import Disk
 from ..dumps import kinds
 from ..errors import AgentError
@@ -36,7 +36,8 @@ Running = dict[str, Any]
 
 def look(service: Service) -> Running:
     """What of a service runs: {"containers": Compose services, "unit": bool}."""
-    containers = engine.running(service.project) if service.compose and service.project else []
+    running = engine.running(service.project) if service.compose and service.project else []
+    containers = [name for name in running if service.has(name)]
     unit = bool(service.unit) and process.run(["systemctl", "is-active", "--quiet", service.unit], 30).ok
     return {"containers": containers, "unit": unit}
 
@@ -60,7 +61,7 @@ def stop(disk: Disk, service: Service, running: Running) -> None:
     disk.checkpoint(f"stop {service.name}")
 
 
-def servers_up(service: Service, services: dict[str, Service]) -> list[str]:
+def servers_up(service: Service, plan: Plan) -> list[str]:
     """Start the database servers that the service's databases are in, alone, where they do not run.
 
     Returns what was started as "PROJECT/CONTAINER".
@@ -71,7 +72,7 @@ def servers_up(service: Service, services: dict[str, Service]) -> list[str]:
             continue
         if engine.container_of(database.project, database.container) is not None:
             continue
-        owner = next((s for s in services.values() if s.project == database.project and s.compose), None)
+        owner = plan.running(database.project, database.container)
         if owner is None:
             raise AgentError(
                 f"{service.name}: no service of the plan runs the database server "
@@ -85,7 +86,7 @@ def servers_up(service: Service, services: dict[str, Service]) -> list[str]:
 def start_all(disk: Disk, service: Service) -> None:
     """Start the service as its files declare it. Raises AgentError with the last words of what failed."""
     if service.compose:
-        engine.start(service.compose, (), _START)
+        engine.start(service.compose, service.containers, _START)
     if service.unit:
         _systemctl("start", service.unit)
     disk.checkpoint(f"start {service.name}")
@@ -107,14 +108,14 @@ def _systemctl(verb: str, unit: str) -> None:
 
 def volumes(service: Service, missing: list[str]) -> None:
     """Make volumes that are not there yet, by Compose, so that it knows them as its own. Nothing is started."""
-    ended = process.run([*service.compose, "create"], _START)
+    ended = process.run([*service.compose, "create", *service.containers], _START)
     if not ended.ok:
         raise AgentError(f"{service.name}: the volume {missing[0]} cannot be made: {ended.why()}", "docker")
 
 
 def create(service: Service) -> None:
-    """Make a project's networks, volumes and containers; nothing is started. Raises AgentError."""
-    ended = process.run([*service.compose, "create"], _START)
+    """Make a service's networks, volumes and containers; nothing is started. Raises AgentError."""
+    ended = process.run([*service.compose, "create", *service.containers], _START)
     if not ended.ok:
         raise AgentError(f"{service.name}: its containers cannot be made: {ended.why()}", "docker")
 

@@ -57,7 +57,7 @@ def load(
     """Load the servers' databases beside the live ones. Returns database to rows; raises AgentError."""
     rows = {}
     if journal.databases:
-        running.servers_up(service, plan.services)
+        running.servers_up(service, plan)
     for one in journal.databases:
         database = database_of(service, one["name"])
         assert database is not None
@@ -87,7 +87,7 @@ def finish(disk: Disk, plan: Plan, service: Service, journal: Journal, phases: P
     """From ``databases`` or later to the commit. Raises AgentError while going back is still right."""
     if journal.state == "databases":
         with phases.timed("databases"):
-            running.servers_up(service, plan.services)
+            running.servers_up(service, plan)
             _swap_databases(disk, service, journal)
         to(disk, journal, "swapped")
     if journal.state in ("swapped", "started"):
@@ -205,7 +205,7 @@ def _undo_databases(disk: Disk, plan: Plan, service: Service | None, journal: Jo
         return
     if service is None:
         raise AgentError(f"the plan has no service {journal.service} to undo the databases of")
-    running.servers_up(service, plan.services)
+    running.servers_up(service, plan)
     for one in journal.databases:
         database = database_of(service, one["name"])
         if database is not None:

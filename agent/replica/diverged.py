@@ -73,7 +73,7 @@ def save(disk: Disk, plan: Plan, owned: Owners, group: str) -> dict[str, Any] | 
     name = repository_of(group, last["epoch"])
     say(f"{group}: what this host wrote after its last accepted snapshot is saved as {name}")
     for service in ours:
-        running.servers_up(service, plan.services)
+        running.servers_up(service, plan)
     stored = _store(disk, plan, ours, name)
     for one in waiting:
         one["saved"] = stored

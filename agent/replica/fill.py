@@ -311,7 +311,7 @@ def _load(
 def _servers(disk: Disk, plan: Plan, owned: Owners, group: str, service: Service) -> None:
     """The database servers alone, behind the fence: their networks are made first, so that it covers them."""
     for database in service.databases:
-        owner = next((s for s in plan.services.values() if s.project == database.project and s.compose), None)
+        owner = plan.running(database.project, database.container)
         if kinds.in_database_server(database.kind) and owner is not None:
             ended = process.run([*owner.compose, "create", "--no-recreate", database.container], _CREATE)
             if not ended.ok:
@@ -320,4 +320,4 @@ def _servers(disk: Disk, plan: Plan, owned: Owners, group: str, service: Service
                 )
     if fences.learn_bridges(disk, owned):
         fences.up(disk.root, owned, group)
-    running.servers_up(service, plan.services)
+    running.servers_up(service, plan)

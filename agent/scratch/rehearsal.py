@@ -160,6 +160,7 @@ class Rehearsal:
             live, service.drill.get("without") or (), {*service.servers, *servers.values()}, probed
         )
         self.report.left_out = leave
+        leave = leave | self._of_others(live, servers)
         questions = [question for question in questions if question[0] not in leave]
         places = copies.place(
             self.root, service, model.wanted(live, leave), manifest, self.folder, self.report.notes
@@ -178,10 +179,10 @@ class Rehearsal:
             key = database.project, database.container
             if database.kind not in _PORTS or key in servers:
                 continue
-            if database.project == self.service.project:
+            if database.project == self.service.project and self.service.has(database.container):
                 servers[key] = database.container
                 continue
-            owner = next((s for s in self.plan.services.values() if s.project == key[0] and s.compose), None)
+            owner = self.plan.running(*key)
             if owner is None:
                 raise AgentError(
                     f"{self.service.name}: no service of the plan runs the server {'/'.join(key)}"
@@ -190,6 +191,11 @@ class Rehearsal:
                 live, stack.resolved(owner.name, owner.compose), database.container
             )
         return live, servers
+
+    def _of_others(self, live: dict[str, Any], servers: dict[tuple[str, str], str]) -> dict[str, str]:
+        """What other units of the same file run; servers with this one's databases in them are in the model by now."""
+        others = {name for name in live["services"] if not self.service.has(name)} - set(servers.values())
+        return dict.fromkeys(others, "of another unit of the same file")
 
     def _secrets(self, places: model.Places) -> tuple[str, ...]:
         found = []

@@ -10,7 +10,7 @@ from ..baseline import AGENT
 from ..desired import Stack, UnitWish, Validator
 from ..jinja import render
 from ..protection import databases
-from ..protection.plan import ports
+from ..protection.plan import containers_of, ports
 from ..service import Service
 from ..settings import HostSettings
 from ..tree import Entry, directory
@@ -41,10 +41,10 @@ def guarded(catalog: Catalog, settings: HostSettings, placed: list[str]) -> froz
 
 def override(result: Desired, service: Service) -> tuple[str, ...]:
     """The extra Compose file of a guarded stack: Docker restarts nothing of it, the guard does (protocol.md §1)."""
-    if service.block.group not in result.guarded or not service.containers:
+    if service.block.group not in result.guarded or not service.all_containers:
         return ()
     path = f"{OVERRIDES}/{service.name}.yaml"
-    lines = [f'  {json.dumps(name)}: {{restart: "no"}}' for name in service.containers]
+    lines = [f'  {json.dumps(name)}: {{restart: "no"}}' for name in service.all_containers]
     text = "\n".join(
         ["# Written by Understudy: the guard is the only one who starts this.", "services:", *lines, ""]
     )
@@ -112,6 +112,7 @@ def content(result: Desired) -> dict[str, Any]:
             name: _service(result, result.catalog.services[name])
             for name in result.services
             if result.catalog.services[name].block.group in result.guarded
+            and not result.catalog.services[name].empty
         },
     }
 
@@ -147,16 +148,19 @@ def _group(settings: HostSettings, group: str) -> dict[str, Any]:
 
 
 def _service(result: Desired, service: Service) -> dict[str, Any]:
-    stack: Stack | None = result.stacks.get(service.name)
+    stack: Stack | None = result.stacks.get(service.stack)
     native = service.block.native
     return {
         "group": service.block.group,
         "project": service.project if stack else "",
         "compose": stack.compose() if stack else [],
+        **containers_of(service),
         "unit": service.unit if service.native else "",
         "user": native.user if native else "",
         "ports": ports(service),
-        "needs": [n for n in service.block.needs if n in result.services],
+        "needs": [
+            n for n in service.block.needs if n in result.services and not result.catalog.services[n].empty
+        ],
         "servers": databases.servers(service),
         "restart": {name: c.restart for name, c in service.containers.items() if c.restart != "no"},
     }

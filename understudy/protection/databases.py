@@ -6,6 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from .. import recipe_book
+from ..apps import unit_of
 from ..compose import Container
 from ..service import Service
 from ..spec import Database
@@ -59,7 +60,7 @@ def _entry(result: Desired, service: Service, database: Database, places: list[P
     redis = database.redis
     address = named.service if named else redis.service if redis else ""
     unit, _, container = address.rpartition("/")
-    owner = result.catalog.services[unit] if unit else service
+    owner = unit_of(result.catalog.services, unit or service.name, container)
     name = named.database if named and named.database else ""
     return {
         "name": f"{container}.{name}" if name else container,

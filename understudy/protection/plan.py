@@ -26,7 +26,8 @@ HOST_GROUP = "host"
 
 def plan(result: Desired, policy: Policy, credential_files: Mapping[str, str]) -> dict[str, Any]:
     """The whole plan of one host as plain JSON values, without any secret."""
-    services = {name: entry(result, result.catalog.services[name]) for name in result.kept}
+    units = [result.catalog.services[name] for name in result.kept]
+    services = {unit.name: entry(result, unit) for unit in units if not unit.empty}
     kept = {name: value for name, value in services.items() if keeps_something(value)}
     for name, value in kept.items():
         value["needs"] = [other for other in value["needs"] if other in kept and other != name]
@@ -104,6 +105,7 @@ def entry(result: Desired, service: Service) -> dict[str, Any]:
         "path": service.path,
         "project": service.project if stack else "",
         "compose": stack.compose() if stack else [],
+        **containers_of(service),
         "unit": service.unit if service.native else "",
         "images": {name: container.image for name, container in service.containers.items()},
         "servers": databases.servers(service),
@@ -120,12 +122,17 @@ def entry(result: Desired, service: Service) -> dict[str, Any]:
     }
 
 
+def containers_of(service: Service) -> dict[str, list[str]]:
+    """{"containers": its Compose services} for one of several units of a file; otherwise the whole project is its own."""
+    return {"containers": list(service.containers)} if service.own is not None else {}
+
+
 def config(service: Service, result: Desired) -> list[str]:
     """Absolute paths of the small files without which nobody could start the service again."""
     paths = list(service.compose_files)
     if any(path == service.env_path for path in result.tree.entries):
         paths.append(service.env_path)
-    for container in service.containers.values():
+    for container in service.all_containers.values():
         paths += [mounts.absolute(service, path) for path in container.env_files]
     if service.native:
         paths.append(f"/etc/systemd/system/{service.unit}")
