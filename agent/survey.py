@@ -1,6 +1,7 @@
 """Everything converge needs to know about a host, in one call that changes nothing but a cache.
 
-Request, all optional: {"paths", "packages", "units", "users", "mounts", "programs", "read": [paths], "recover": bool,
+Request, all optional: {"paths", "packages", "units", "users", "mounts", "programs", "devices", "read": [paths],
+"recover": bool,
 "stacks": [{"service", "project", "path", "files", "env_file", "profiles", "inputs"?}]}.
 Reply: one key per part below; a part that could not be read is {"unreadable": reason}. ``files`` also covers what
 the manifest on the host lists. With "recover" an interrupted apply is finished or undone first.
@@ -54,6 +55,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "packages": partial(system.packages, request.get("packages") or []),
         "files": partial(_files, root, paths),
         "programs": partial(_programs, root, [checked(path) for path in request.get("programs") or []]),
+        "devices": partial(_present, root, [checked(path) for path in request.get("devices") or []]),
         "manifest": partial(manifest.load, root),
         "pending": partial(markers.pending, root),
         "markers": partial(markers.tokens, root),
@@ -82,6 +84,10 @@ def _programs(root: Root, paths: list[str]) -> dict[str, Any]:
     """Like files, but through links: what would run."""
     prefix = "" if root.base == "/" else os.path.realpath(root.base)
     return {path: record(root, os.path.realpath(root.at(path))[len(prefix) :]) for path in paths}
+
+
+def _present(root: Root, paths: list[str]) -> dict[str, bool]:
+    return {path: os.path.exists(root.at(path)) for path in paths}
 
 
 def _records(root: Root, paths: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from . import baseline, firewall
 from .agent.repo.restic import OWN as RESTIC
 from .desired import Desired, Stack, UnitWish
 from .errors import Refused, UnderstudyError
+from .ownership.files import without_devices
 from .ownership.held import held
 from .tree import Entry
 
@@ -84,12 +85,24 @@ def request(desired: Desired) -> dict[str, Any]:
         "users": desired.users,
         "mounts": sorted({mount for need in desired.requires.values() for mount in need.mounts}),
         "programs": _programs(desired),
+        "devices": sorted({path for paths in devices(desired).values() for path in paths}),
         "read": [baseline.DAEMON_JSON],
         "stacks": [
             *(_stack_request(stack) for stack in desired.stacks.values()),
             *({**_stack_request(stack), "profiles": ["*"]} for stack in desired.untouched_stacks.values()),
         ],
     }
+
+
+def devices(desired: Desired) -> dict[str, list[str]]:
+    """Service to the devices of the host that it cannot start without."""
+    found = {name: list(need.devices) for name, need in desired.requires.items()}
+    for name in desired.stacks:
+        service = desired.catalog.services[name]
+        if not without_devices(desired.settings, service):
+            mounted = [path for one in service.all_containers.values() for path in one.devices]
+            found[name] += [path for path in mounted if path.startswith("/") and "$" not in path]
+    return {name: list(dict.fromkeys(paths)) for name, paths in found.items() if paths}
 
 
 def _programs(desired: Desired) -> list[str]:

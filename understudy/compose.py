@@ -87,7 +87,8 @@ class Container:
     needs: tuple[str, ...]
     context: str = ""
     profiles: tuple[str, ...] = ()
-    gpus: bool = False
+    reserves: tuple[str, ...] = ()
+    """Under which keys it asks for processors of graphics and the like: ``gpus``, ``deploy``."""
 
 
 @dataclass
@@ -176,13 +177,13 @@ def _container(model: ComposeModel, name: str, spec: dict[str, Any]) -> Containe
         needs=tuple(depends),
         context=str(build.get("context") or "") if isinstance(build, dict) else str(build or ""),
         profiles=tuple(map(str, as_list(spec.get("profiles")))),
-        gpus=bool(spec.get("gpus")) or _reserves_devices(spec),
+        reserves=tuple(key for key in ("gpus", "deploy") if _reserves_devices(spec, key)),
     )
 
 
-def _reserves_devices(spec: dict[str, Any]) -> bool:
+def _reserves_devices(spec: dict[str, Any], below: str) -> bool:
     value: Any = spec
-    for key in ("deploy", "resources", "reservations", "devices"):
+    for key in {"gpus": ("gpus",), "deploy": ("deploy", "resources", "reservations", "devices")}[below]:
         value = value.get(key) if isinstance(value, dict) else None
     return bool(value)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import baseline
-from .compare import FileChange, Survey, readable
+from .compare import FileChange, Survey, devices, readable
 from .desired import Desired, Stack
 from .images import is_downgrade, parse
 from .ownership import enabling
@@ -30,7 +30,7 @@ class Allowances:
 def problems(desired: Desired, survey: Survey) -> list[str]:
     """Things that would make a converge fail halfway; each is one sentence."""
     found = list(_hardware(desired, survey)) + list(_space(survey)) + list(_mounts(desired, survey))
-    found += [*_engine(desired, survey), *_programs(desired, survey)]
+    found += [*_engine(desired, survey), *_programs(desired, survey), *_devices(desired, survey)]
     return found + list(_ports(desired, survey))
 
 
@@ -84,6 +84,22 @@ def _engine(desired: Desired, survey: Survey) -> Iterator[str]:
             "start_interval" in source.path.read_text(encoding="utf-8") for source in model.files
         ):
             yield f"{name} uses start_interval, which needs Docker {START_INTERVAL_SINCE} and this host has {version}: update Docker"
+
+
+def _devices(desired: Desired, survey: Survey) -> Iterator[str]:
+    """A container whose device is missing cannot be made: on a replica that would come out at its promotion."""
+    there = readable(survey, "devices") or {}
+    running = {
+        c.get("project") for c in readable(survey, "containers") or [] if c.get("state") == "running"
+    }  # what runs already has them, or its owner pulled the plug
+    for name, paths in devices(desired).items():
+        stack = desired.stack_of(name)
+        missing = [path for path in paths if not there.get(path)]
+        if missing and not (stack and stack.project in running):
+            yield (
+                f"{name} needs {missing[0]}, which this host has not: plug it in, or leave it out on replicas with "
+                "`replica: {without: [devices]}`"
+            )
 
 
 def _programs(desired: Desired, survey: Survey) -> Iterator[str]:

@@ -184,9 +184,9 @@ class Requires(Model):
 
 
 class Replica(Model):
-    """What a replica leaves out."""
+    """What a replica leaves out: its hardware is rarely the primary's."""
 
-    without: list[str] = []
+    without: list[Literal["devices"]] = []
 
 
 class Program(Model):

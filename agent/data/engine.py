@@ -149,13 +149,18 @@ def stop_argv(compose: Sequence[str], services: Sequence[str] = (), grace: int |
 
 
 def start_argv(
-    compose: Sequence[str], services: Sequence[str] = (), wait: bool = False, recreate: bool = True
+    compose: Sequence[str],
+    services: Sequence[str] = (),
+    wait: bool = False,
+    recreate: bool = True,
+    needed: bool = False,
 ) -> list[str]:
-    """Start services of a project (all when none is named); named ones without what they depend on.
+    """Start services of a project (all when none is named); named ones without what they depend on, unless ``needed``.
 
-    ``wait``: return when their health checks pass. ``recreate`` False keeps containers as they are.
+    ``wait``: return when their health checks pass. ``recreate`` False keeps containers as they are. A container that
+    is made without what it depends on has another description for Compose, and the next converge makes it anew.
     """
-    flags = ["--detach", *(["--no-deps"] if services else []), *(["--wait"] if wait else [])]
+    flags = ["--detach", *(["--no-deps"] if services and not needed else []), *(["--wait"] if wait else [])]
     return [*compose, "up", *flags, *([] if recreate else ["--no-recreate"]), *services]
 
 
@@ -172,13 +177,14 @@ def start(
     timeout: float = 600.0,
     wait: bool = False,
     recreate: bool = True,
+    needed: bool = False,
 ) -> None:
     """Start services (none named: the whole project). Raises AgentError with Compose's last words.
 
     Those of one project one after the other: side by side, both would make its networks.
     """
     with _turns.setdefault(tuple(compose), threading.Lock()):
-        _compose(start_argv(compose, services, wait, recreate), timeout)
+        _compose(start_argv(compose, services, wait, recreate, needed), timeout)
 
 
 def _compose(argv: Sequence[str], timeout: float) -> None:

@@ -43,7 +43,9 @@ def start(root: Root, plan: Plan, group: str) -> list[str]:
         for level in levels(plan, group):
             ready = [service for service in level if service.name not in down]
             with ThreadPoolExecutor(_PARALLEL) as pool:
-                failed += [why for why in pool.map(_start, ready) if why]
+                failed += [
+                    why for why in pool.map(partial(_start, alone=_projects(plan, down)), ready) if why
+                ]
     return failed
 
 
@@ -59,11 +61,20 @@ def levels(plan: Plan, group: str) -> list[list[Managed]]:
     return found
 
 
-def _start(service: Managed, only: tuple[str, ...] = ()) -> str:
+def _projects(plan: Plan, down: Iterable[str]) -> frozenset[str]:
+    """The Compose projects of services that something of ours keeps stopped."""
+    return frozenset(plan.services[name].project for name in down if name in plan.services)
+
+
+def _start(service: Managed, only: tuple[str, ...] = (), alone: frozenset[str] = frozenset()) -> str:
+    """``only``: of its containers; ``alone``: projects of which nothing else may be started with it."""
     try:
         if service.compose:
             # A whole start takes files that changed while the group was down; a restart changes nothing.
-            compose.start(service.compose, only or service.containers, _START, recreate=not only)
+            needed = not only and service.project not in alone
+            compose.start(
+                service.compose, only or service.containers, _START, recreate=not only, needed=needed
+            )
         if service.unit and not only:
             _systemctl("start", service.unit)
     except AgentError as error:

@@ -14,6 +14,7 @@ from ..data.plan import Hook, Plan, Service
 from ..disk import Disk
 from ..dumps import kinds
 from ..errors import AgentError
+from . import journal
 
 __all__ = [
     "create",
@@ -83,13 +84,30 @@ def servers_up(service: Service, plan: Plan) -> list[str]:
     return started
 
 
-def start_all(disk: Disk, service: Service) -> None:
+def start_all(disk: Disk, plan: Plan, service: Service) -> None:
     """Start the service as its files declare it. Raises AgentError with the last words of what failed."""
     if service.compose:
-        engine.start(service.compose, service.containers, _START)
+        needed = not _neighbour_is_down(disk, plan, service)
+        engine.start(service.compose, service.containers, _START, needed=needed)
     if service.unit:
         _systemctl("start", service.unit)
     disk.checkpoint(f"start {service.name}")
+
+
+def _neighbour_is_down(disk: Disk, plan: Plan, service: Service) -> bool:
+    """Whether another unit of the same file is between two halves of an exchange: nothing may start it."""
+    others = [
+        s.name for s in plan.services.values() if s.project == service.project and s.name != service.name
+    ]
+    return any(_stopped(disk, name) for name in set(journal.names(disk.root)) & set(others))
+
+
+def _stopped(disk: Disk, name: str) -> bool:
+    try:
+        known = journal.load(disk.root, name)
+    except AgentError:
+        return True  # nobody can tell how far it was
+    return known is not None and known.stopped
 
 
 def start_again(service: Service, running: Running) -> None:

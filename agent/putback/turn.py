@@ -92,7 +92,7 @@ def finish(disk: Disk, plan: Plan, service: Service, journal: Journal, phases: P
         to(disk, journal, "swapped")
     if journal.state in ("swapped", "started"):
         with phases.timed("start"):
-            _start(disk, service, journal)
+            _start(disk, plan, service, journal)
         with phases.timed("probe"):
             _probe(disk, service)
         old.note(disk, journal, journal.until)
@@ -109,13 +109,13 @@ def _swap_databases(disk: Disk, service: Service, journal: Journal) -> None:
         disk.checkpoint(f"swap {one['name']}")
 
 
-def _start(disk: Disk, service: Service, journal: Journal) -> None:
+def _start(disk: Disk, plan: Plan, service: Service, journal: Journal) -> None:
     if journal.state == "swapped":
         failed = running.run_hooks(service, "after_load", offline=True)
         if failed:
             raise AgentError(failed[0], "hook")
     fence.up(service.name, journal.ports)
-    running.start_all(disk, service)
+    running.start_all(disk, plan, service)
     to(disk, journal, "started")
 
 

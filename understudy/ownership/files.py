@@ -27,6 +27,10 @@ MAY = "/run/understudy/may"
 UNITS = "/etc/systemd/system"
 CONNECTOR = "cloudflared"
 HOST_GROUP = "host"
+_RESET = {
+    "gpus": "gpus: !reset []",
+    "deploy": "deploy: {resources: {reservations: {devices: !reset []}}}",
+}
 FORMAT = 1
 
 
@@ -40,18 +44,37 @@ def guarded(catalog: Catalog, settings: HostSettings, placed: list[str]) -> froz
 
 
 def override(result: Desired, service: Service) -> tuple[str, ...]:
-    """The extra Compose file of a guarded stack: Docker restarts nothing of it, the guard does (protocol.md §1)."""
-    if service.block.group not in result.guarded or not service.all_containers:
+    """The extra Compose file of a stack, where it needs one.
+
+    Guarded, Docker restarts nothing of it, the guard does (protocol.md §1); on a replica it may go without devices.
+    """
+    guarded = service.block.group in result.guarded
+    changed = {name: _changed(result.settings, service, name, guarded) for name in service.all_containers}
+    lines = [f"  {json.dumps(name)}: {{{', '.join(keys)}}}" for name, keys in changed.items() if keys]
+    if not lines:
         return ()
     path = f"{OVERRIDES}/{service.name}.yaml"
-    lines = [f'  {json.dumps(name)}: {{restart: "no"}}' for name in service.all_containers]
-    text = "\n".join(
-        ["# Written by Understudy: the guard is the only one who starts this.", "services:", *lines, ""]
-    )
+    why = "the guard is the only one who starts this" if guarded else "what this replica does without"
+    text = "\n".join([f"# Written by Understudy: {why}.", "services:", *lines, ""])
     result.tree.add(directory(OVERRIDES))
     reaction = f"stack:{service.name}"
     result.tree.add(Entry(path, content=text.encode(), service=service.name, reaction=reaction))
     return (path,)
+
+
+def _changed(settings: HostSettings, service: Service, name: str, guarded: bool) -> list[str]:
+    """The keys of one container that differ from its owner's file, in YAML."""
+    keys = ['restart: "no"'] if guarded else []
+    if without_devices(settings, service):
+        container = service.all_containers[name]
+        keys += ["devices: !reset []"] if container.devices else []
+        keys += [_RESET[below] for below in container.reserves]
+    return keys
+
+
+def without_devices(settings: HostSettings, service: Service) -> bool:
+    """Whether this host leaves a service's devices out."""
+    return settings.role == "replica" and "devices" in service.block.replica.without
 
 
 def condition(result: Desired, service: Service) -> str:
