@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from samples import NOTES, VARIABLES, Write
 
-from understudy import compare, render
+from understudy import compare, preflight, render
 from understudy.catalog import Catalog
 from understudy.desired import Desired
 from understudy.errors import BadInput
@@ -119,6 +119,59 @@ def test_the_first_owner_is_a_primary_wherever_it_stands_in_the_inventory(
 ) -> None:
     peers = {"spare": {"role": "replica"}, "box": {"role": "primary"}}
     assert owners(wanted(peers=peers).settings, "critical") == ["box", "spare"]
+
+
+CARD = """
+services:
+  player:
+    image: "player:1"
+    restart: always
+    devices: ["/dev/dri:/dev/dri", "/dev/kvm"]
+    deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}
+  plain: {image: "plain:1", ports: ["127.0.0.1:8300:80"]}
+"""
+
+
+def test_a_replica_may_leave_devices_out(notes: Write, load: Callable[..., Catalog]) -> None:
+    """The owner's file stays as it is: on the replica a file of ours takes them away again."""
+    notes("player/compose.yaml", CARD)
+    notes("player/understudy.yaml", "group: critical\nreplica: {without: [devices]}\n")
+    path = "/etc/understudy/guard/player.yaml"
+    found = {}
+    for role, name in (("primary", "box"), ("replica", "spare")):
+        values = {"domain": VARIABLES["DOMAIN"], "parts": {"proxy": False}, "role": role, "peers": PAIR}
+        desired = render.desired(load(), settings_of(name, values), SECRETS)
+        (text, devices) = desired.tree.entries[path].content.decode(), compare.devices(desired)
+        found[role] = ([line.strip() for line in text.splitlines()[2:]], devices)
+    assert found["primary"] == (
+        ['"player": {restart: "no"}', '"plain": {restart: "no"}'],
+        {"player": ["/dev/dri", "/dev/kvm"]},
+    )
+    reset = "devices: !reset [], deploy: {resources: {reservations: {devices: !reset []}}}"
+    assert found["replica"] == ([f'"player": {{restart: "no", {reset}}}', '"plain": {restart: "no"}'], {})
+
+
+def test_a_device_that_is_missing_is_said_before_a_promotion_needs_it(
+    notes: Write, load: Callable[..., Catalog]
+) -> None:
+    notes("player/compose.yaml", CARD)
+    notes("notes/understudy.yaml", "secrets: {KEY: {}}\nrequires: {devices: [/dev/ttyUSB0]}\n")
+    values = {"domain": VARIABLES["DOMAIN"], "parts": {"proxy": False}}
+    desired = render.desired(load(), settings_of("box", values), SECRETS)
+    assert compare.request(desired)["devices"] == ["/dev/dri", "/dev/kvm", "/dev/ttyUSB0"]
+    there = {"/dev/dri": True, "/dev/kvm": False, "/dev/ttyUSB0": False}
+    runs = [{"project": "player", "state": "running", "service": "player", "name": "player-1"}]
+
+    def missing(**seen: Any) -> list[str]:
+        return list(preflight._devices(desired, seen))
+
+    assert missing(devices=there | {"/dev/kvm": True, "/dev/ttyUSB0": True}, containers=[]) == []
+    first, second = missing(devices=there, containers=[])
+    assert first.startswith("notes needs /dev/ttyUSB0, which this host has not")
+    assert (
+        second.startswith("player needs /dev/kvm, which this host has not") and "without: [devices]" in second
+    )
+    assert missing(devices=there, containers=runs) == [first]  # it runs: its owner pulled the plug
 
 
 def survey(**more: Any) -> dict[str, Any]:
