@@ -129,7 +129,6 @@ def _refresh(moves: Moves, say: Say, claim: Claim) -> None:
 
 
 def _failover(moves: Moves, crowd: Crowd, say: Say, claim: Claim) -> None:
-    moves.succeed("backup", "--limit", PRIMARY, "vaultwarden", "nextcloud")
     began = time.time()
     time.sleep(4)
     moves.cloud.control.forget()

@@ -70,7 +70,8 @@ class Database:
     SQLite: ``mount`` is a mount's key and ``path`` relative to it, which may be a glob. Servers: ``project`` and
     ``container`` (the Compose service) say where the server runs, ``database`` which one ("" for all of them),
     ``user`` the superuser's name ("" for the image's own). ``data_mount`` is the key of the mount that holds the
-    server's or database's own files, which the file walk leaves out. ``text``: dump as SQL text (churny SQLite).
+    server's or database's own files, which the file walk leaves out. ``besides``: databases that other services name,
+    where this is all of a server. ``text``: dump as SQL text (churny SQLite).
     ``roles``: role name to the credential file that holds its current password.
     """
 
@@ -85,6 +86,7 @@ class Database:
     data_mount: str = ""
     text: bool = False
     roles: dict[str, str] = field(default_factory=dict)
+    besides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,10 @@ def parse(raw: dict[str, Any]) -> Plan:
 def _service(name: str, raw: dict[str, Any]) -> Service:
     values = dict(raw)
     values["mounts"] = tuple(_mount(mount) for mount in raw.get("mounts") or ())
-    values["databases"] = tuple(Database(**database) for database in raw.get("databases") or ())
+    values["databases"] = tuple(
+        Database(**{**database, "besides": tuple(database.get("besides") or ())})
+        for database in raw.get("databases") or ()
+    )
     values["hooks"] = {
         moment: tuple(Hook(**{**hook, "run": tuple(hook["run"])}) for hook in hooks)
         for moment, hooks in (raw.get("hooks") or {}).items()

@@ -82,9 +82,10 @@ def _all(place: Place, where: str, clock: Clock) -> list[str]:
     except AgentError as error:
         raise place.failed(error.sentence) from error
     ours = {f(name) for name in found for f in (new_name, old_name)}
-    if not [name for name in found if name not in ours]:
+    others = place.database.besides
+    if not [name for name in found if name not in ours] and not others:
         raise place.failed("the server has no database with anything in it")
-    return [name for name in found if name not in ours]
+    return [name for name in found if name not in ours and name not in others]
 
 
 def _globals(place: Place, where: str, clock: Clock) -> str:

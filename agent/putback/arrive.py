@@ -30,6 +30,10 @@ def served(
         database = database_of(service, name)
         if database is None:
             notes.append(f"the database {name} of the snapshot is not in the plan any more and is left out")
+        elif name.removeprefix(f"{database.name}/") in database.besides:
+            notes.append(
+                f"the database {name} of the snapshot is kept by another service now and stays as it is"
+            )
         elif kinds.in_database_server(facts["kind"]):
             found.append((name, database, facts))
     return found, notes

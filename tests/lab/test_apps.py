@@ -85,6 +85,10 @@ def test_each_is_kept_and_comes_back_while_the_other_runs_on(project: Project, h
     assert {name for name, moment in started(host).items() if moment != before[name]} == {"lists"}
 
     before = started(host)
+    outcome = restore(project, NAME)  # all of the server, but for what another unit names
+    assert outcome.code == 0, outcome.output
+    assert feeds(host, "SELECT count(*) FROM proof") == "1" and started(host) == before
+
     outcome = restore(project, "feeds")
     assert outcome.code == 0, outcome.output
     assert feeds(host, "SELECT count(*) FROM proof") == "3"

@@ -132,7 +132,8 @@ def test_each_unit_keeps_its_own_places_and_databases(several: Write, load: Load
     }
     (feeds,) = plan.services["feeds"].databases
     assert (feeds.project, feeds.container, feeds.database) == ("all", "db", "feeds")
-    assert [d.container for d in plan.services["all"].databases] == ["db"]
+    (server,) = plan.services["all"].databases
+    assert (server.container, server.database, server.besides) == ("db", "", ("feeds",))
     assert plan.running("all", "db") is plan.services["all"]
     assert plan.running("all", "photos") is plan.services["photos"]
     assert set(plan.services["photos"].config) == {

@@ -12,7 +12,7 @@ from putback_world import World, service
 from understudy.agent.data import plan as plans
 from understudy.agent.data.plan import Hook, Mount, Service
 from understudy.agent.errors import AgentError
-from understudy.agent.putback import carry, fetch, listing, running, scratch, versions
+from understudy.agent.putback import arrive, carry, fetch, listing, running, scratch, versions
 from understudy.agent.putback.globs import reaches
 from understudy.agent.putback.places import layout
 from understudy.agent.putback.safe import leaves
@@ -193,3 +193,15 @@ class TestPlaces:
         with pytest.raises(AgentError, match="is not a folder as in the snapshot"):
             self.of(world, bind("files/x", "/srv/app/data/in/x"))
         assert os.path.exists(world.at("/srv/app/data/in/x"))
+
+
+def test_a_server_restored_whole_leaves_what_other_services_name() -> None:
+    """Also from a snapshot of before they did."""
+    server = plans.Database("db", "postgres", project="all", container="db", besides=("feeds",))
+    holder = Service("all", "rest", "important", databases=(server,))
+    manifest = {"databases": {name: {"kind": "postgres"} for name in ("db/feeds", "db/photos")}}
+    found, notes = arrive.served(holder, manifest)
+    assert [name for name, _, _ in found] == ["db/photos"]
+    assert notes == [
+        "the database db/feeds of the snapshot is kept by another service now and stays as it is"
+    ]

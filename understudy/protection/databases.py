@@ -57,11 +57,9 @@ def _entry(result: Desired, service: Service, database: Database, places: list[P
     if database.sqlite is not None:
         return _sqlite(service, database.sqlite, places, database.text)
     named = database.postgres or database.mariadb
-    redis = database.redis
-    address = named.service if named else redis.service if redis else ""
-    unit, _, container = address.rpartition("/")
-    owner = unit_of(result.catalog.services, unit or service.name, container)
+    owner, container = _server_of(result, service, database)
     name = named.database if named and named.database else ""
+    besides = [] if name else _named_by_others(result, owner, container)
     return {
         "name": f"{container}.{name}" if name else container,
         "kind": database.kind,
@@ -73,7 +71,30 @@ def _entry(result: Desired, service: Service, database: Database, places: list[P
         else "",
         "data_mount": _data_mount(owner, container, places) if owner is service else "",
         "roles": roles(owner, container),
+        **({"besides": besides} if besides else {}),
     }
+
+
+def _server_of(result: Desired, service: Service, database: Database) -> tuple[Service, str]:
+    """The unit with a server database's container, and that container."""
+    known = database.postgres or database.mariadb or database.redis
+    assert known is not None
+    unit, _, container = known.service.rpartition("/")
+    return unit_of(result.catalog.services, unit or service.name, container), container
+
+
+def _named_by_others(result: Desired, owner: Service, container: str) -> list[str]:
+    """Databases on a server that services name one by one: who has all of the server leaves them to those."""
+    found = set()
+    for unit in (result.catalog.services[name] for name in result.kept):
+        for database in unit.databases():
+            named = database.postgres or database.mariadb
+            if not named or not named.database:
+                continue
+            other, where = _server_of(result, unit, database)
+            if (other.name, where) == (owner.name, container):
+                found.add(named.database)
+    return sorted(found)
 
 
 def _is_application_user(owner: Service, container: str, user: str | None) -> bool:
