@@ -7,7 +7,10 @@ A store that is reachable and empty although snapshots were stored there before 
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from . import lock
@@ -26,6 +29,8 @@ from .say import say
 __all__ = ["run"]
 
 _TIMEOUT = 300
+_AT_ONCE = 4
+_recording = threading.Lock()
 
 
 def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
@@ -39,9 +44,12 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         lock.exclusive(root, LOCK, "prepare", float(request.get("lock_wait", 300)), say),
         repository.attached(root, plan, names) as missing,
     ):
-        rows = [
-            _one(root, plan, name, g, bool(request.get("again")), missing) for name in names for g in groups
-        ]
+        rows: list[dict[str, Any]] = []
+        for name in names:
+            # Side by side: most of making one is the work that guards its key.
+            one = partial(_one, root, plan, name, again=bool(request.get("again")), missing=missing)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                rows += pool.map(one, groups)
     failed = [row["error"] for row in rows if row["error"]]
     reply: dict[str, Any] = {"repositories": rows}
     return {**reply, "error": failed[0], "kind": "failed"} if failed else reply
@@ -101,23 +109,27 @@ def _make(root: Root, plan: Plan, repo: Repo, again: bool) -> str:
         both, read = repository.paired(repo, source) if source else (repo, None)
         result = restic.run(both, commands.init(read.source if read else None), _TIMEOUT)
     except AgentError as error:
-        ledger.add(
-            root, "init", repository=repo.name, key=repo.key, group=repo.group, ok=False, error=error.sentence
-        )
+        words = error.sentence
+        with _recording:
+            ledger.add(
+                root, "init", repository=repo.name, key=repo.key, group=repo.group, ok=False, error=words
+            )
         raise
     made = next((str(message.get("id")) for message in result.messages if message.get("id")), "")
-    known.forget(repo.key, repo.group)
-    known.save(Disk(root))
     seconds = round(time.monotonic() - begun, 3)
-    ledger.add(
-        root,
-        "init",
-        repository=repo.name,
-        key=repo.key,
-        group=repo.group,
-        id=made,
-        again=again,
-        seconds=seconds,
-    )
+    with _recording:
+        known = state.load(root)
+        known.forget(repo.key, repo.group)
+        known.save(Disk(root))
+        ledger.add(
+            root,
+            "init",
+            repository=repo.name,
+            key=repo.key,
+            group=repo.group,
+            id=made,
+            again=again,
+            seconds=seconds,
+        )
     say(f"{repo.title} was made at {repo.where}")
     return made

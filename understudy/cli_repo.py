@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -95,7 +95,8 @@ def init(
         for row in report["reply"]["repositories"]
     ]
     finish(result)
-    _admit_all(_reachable(inventory, limit, repo))
+    made = {(row["repository"], row["group"]) for row in rows if row["state"] == "made"}
+    _admit_all(_reachable(inventory, limit, repo), made)
     told(rows, as_json, lambda row: "made" if row["state"] == "made" else "was there already")
 
 
@@ -107,29 +108,34 @@ def _reachable(inventory: str, limit: str, repo: str) -> list[tuple[owned.Owned,
         return []
 
 
-def _admit_all(pairs: Iterable[tuple[owned.Owned, AdminRepository]]) -> None:
-    """Side by side, as restic spends seconds on each key; hosts that share a repository one after the other."""
-    by_address: dict[str, list[tuple[owned.Owned, AdminRepository]]] = {}
-    for one, repository in pairs:
-        by_address.setdefault(repository.url, []).append((one, repository))
+def _admit_all(
+    pairs: Iterable[tuple[owned.Owned, AdminRepository]], made: Container[tuple[str, str]]
+) -> None:
+    """Each repository once, also where hosts share it, and side by side: restic spends a second on each key."""
+    ones = list({repository.url: (one, repository) for one, repository in reversed(list(pairs))}.values())
 
-    def in_turn(sharing: list[tuple[owned.Owned, AdminRepository]]) -> None:
-        for one, repository in sharing:
-            admit(one, repository)
+    def _admit(pair: tuple[owned.Owned, AdminRepository]) -> None:
+        admit(*pair, new=(pair[1].name, pair[1].group) in made)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for _ in pool.map(in_turn, by_address.values()):
+        for _ in pool.map(_admit, ones):
             pass
 
 
-def admit(one: owned.Owned, repository: AdminRepository) -> None:
-    """Let the owner's password open what the host has made, and mark it as ours. Raises ResticError."""
+def admit(one: owned.Owned, repository: AdminRepository, new: bool = False) -> None:
+    """Let the owner's password open what the host has made, and mark it as ours. Raises ResticError.
+
+    ``new``: it was made a moment ago, so nothing is in it that would have to be looked at first.
+    """
     host, _ = one.keys
     theirs = replace(repository, password=host.get(f"{prefix(repository.name)}_PASSWORD", ""))
-    if theirs.password != repository.password and not _opens(repository):
+    if theirs.password != repository.password and (new or not _opens(repository)):
         with opened(theirs) as session:
             session.add_password(repository.password)
     with opened(repository) as session:
+        if new:
+            listing.mark(session, listing.CREATED)
+            return
         found = listing.listed(session)
         if not listing.ours(found) and not found.snapshots and not found.strangers:
             listing.adopt(session)
