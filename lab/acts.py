@@ -47,7 +47,7 @@ def _backup(moves: Moves, say: Say, claim: Claim) -> dict[str, int]:
     """Rows by public name that were acknowledged before the backup; nobody writes from here to the failover."""
     moves.succeed("repo", "init")
     with Crowd(moves.cloud.edges, NAMES) as crowd:
-        time.sleep(4)
+        time.sleep(3)
     written = {writer.name_: writer.loss().acknowledged for writer in crowd.writers}
     say(
         "writers outside",
@@ -130,7 +130,7 @@ def _refresh(moves: Moves, say: Say, claim: Claim) -> None:
 
 def _failover(moves: Moves, crowd: Crowd, say: Say, claim: Claim) -> None:
     began = time.time()
-    time.sleep(4)
+    time.sleep(3)
     moves.cloud.control.forget()
     killed = time.time()
     moves.kill(PRIMARY)

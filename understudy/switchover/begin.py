@@ -157,23 +157,31 @@ def _facts(
 ) -> tuple[Facts, list[Loss]]:
     # Side by side: a host that is gone takes a connection's whole patience to be found so.
     with ThreadPoolExecutor(2) as both:
-        asked = both.submit(_said, scene.remotes[target], group)
+        asked = both.submit(_target, scene.remotes[target], group, newest=forced and owner != target)
         here, source_silent = (
             _said(scene.remotes[source], group) if source in scene.remotes else (None, "not in the inventory")
         )
-        there, silent = asked.result()
+        there, silent, newest = asked.result()
     wanted = scene.group(group, source if source in scene.hosts else target)
     carried = set(there["services"]) if there else set()
     missing = tuple(name for name in wanted.services if there and name not in carried)
     lost: list[Loss] = []
     if there and forced and owner != target:
-        lost = losses(_newest(scene.remotes[target], group), wanted.services, clock.now())
+        lost = losses(newest, wanted.services, clock.now())
     pending = _pending(scene, target) if there and not forced and not missing and owner != target else 0
     objectives = scene.host(target).objectives().get(group, {})
     return Facts(
         group, source, target, owner, epoch, here, there, silent, source_silent,
         there["journey"] if there else None, missing, pending, tuple(too_old(lost, objectives)),
     ), lost  # fmt: skip
+
+
+def _target(
+    target: Remote, group: str, *, newest: bool
+) -> tuple[dict[str, Any] | None, str, dict[str, dict[str, Any]]]:
+    """What the target says, why it says nothing, and with ``newest`` what it would begin from."""
+    there, silent = _said(target, group)
+    return there, silent, _newest(target, group) if there and newest else {}
 
 
 def _newest(target: Remote, group: str) -> dict[str, dict[str, Any]]:
