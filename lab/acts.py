@@ -45,7 +45,7 @@ def _reports(moves: Moves, *words: str) -> Any:
 
 def _backup(moves: Moves, say: Say, claim: Claim) -> dict[str, int]:
     """Rows by public name that were acknowledged before the backup; nobody writes from here to the failover."""
-    moves.succeed("repo", "init")
+    moves.succeed("repo", "init", "--limit", PRIMARY)
     with Crowd(moves.cloud.edges, NAMES) as crowd:
         time.sleep(3)
     written = {writer.name_: writer.loss().acknowledged for writer in crowd.writers}
