@@ -21,13 +21,20 @@ def check(services: Services, variables: Mapping[str, str]) -> list[Fault]:
     """All faults of a catalogue, errors and warnings."""
     faults: list[Fault] = []
     for service in services.values():
-        for rule in PER_SERVICE:
-            faults += rule(service, services)
+        faults += of_service(service, services)
         if not service.part_of:
-            faults += [*_secret_names(service), *_unknown_variables(service, variables)]
+            faults += _unknown_variables(service, variables)
     faults += _hostnames(services)
     faults += _ports(services)
     return faults
+
+
+def of_service(service: Service, services: Services) -> Iterator[Fault]:
+    """What one service can be told without the others' names and ports, and without the inventory's variables."""
+    for rule in PER_SERVICE:
+        yield from rule(service, services)
+    if not service.part_of:
+        yield from _secret_names(service)
 
 
 def fault(service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = "") -> Fault:

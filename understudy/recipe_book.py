@@ -34,7 +34,12 @@ def _names_by_image() -> dict[str, str]:
     return {image: name for name, recipe in all_recipes().items() for image in recipe.images}
 
 
+def name_of(reference: str) -> str:
+    """The name of the recipe for an image reference, "" when nobody has written one."""
+    return _names_by_image().get(parse(reference).name, "")
+
+
 def for_image(reference: str) -> Recipe | None:
     """The recipe for an image reference, None when nobody has written one."""
-    name = _names_by_image().get(parse(reference).name)
+    name = name_of(reference)
     return all_recipes()[name] if name else None

@@ -385,3 +385,36 @@ def test_sudos_password_goes_by_standard_input_alone(tmp_path: Path, monkeypatch
 def test_copies_follow_a_chain_only_where_it_holds() -> None:
     jobs = [job(DUMP), job({"tool": "rclone", "paths": ["/other"], "to": ["b2:x"]})]
     assert copies.grade_database("nextcloud", copies.uses(jobs, []))[0] == "lost"
+
+
+def model_of(tmp_path: Path, text: str) -> compose.ComposeModel:
+    (tmp_path / "compose.yaml").write_text(text)
+    return compose.read([load(tmp_path / "compose.yaml")], "/srv/all", {}, tmp_path)
+
+
+def test_a_file_with_applications_that_have_nothing_to_do_with_each_other_is_named(tmp_path: Path) -> None:
+    """A server that two of them share ties none of them together; a helper belongs to the one that it helps."""
+    text = """
+services:
+  db: {image: "postgres:16.3"}
+  cache: {image: "redis:8.0.5"}
+  rss: {image: "miniflux/miniflux:2.3.3", depends_on: [db]}
+  paper: {image: "ghcr.io/paperless-ngx/paperless-ngx:2.14.7", depends_on: [db, cache]}
+  vault: {image: "vaultwarden/server:1.37.2"}
+  front: {image: "nginx:1.30.4", depends_on: [vault]}
+  helper: {image: "unknown/helper:1"}
+"""
+    found = adopt.applications(model_of(tmp_path, text))
+    assert found == ["miniflux", "paperless-ngx", "vaultwarden"]
+
+
+def test_a_file_that_its_owner_has_split_is_no_drift() -> None:
+    mine = {
+        "apps": {"a": {"services": ["a"], "databases": [{"postgres": {"service": "db", "database": "a"}}]}}
+    }
+    live = {"databases": [{"postgres": {"service": "db", "database": "a"}}], "path": "/srv/all"}
+    assert list(drift._facts({**mine, "path": "/srv/all"}, live)) == []
+    assert (
+        "databases" not in drift.taken_over(mine, live)
+        and drift.taken_over(mine, live)["apps"] == mine["apps"]
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import recipe_book
 from ..agent.server_kinds import server_kind
 from ..compose import ComposeModel
 from ..images import parse
@@ -148,6 +149,28 @@ def recreated(project: Mapping[str, Any], containers: Iterable[Mapping[str, Any]
     if "error" in hashes:
         return []
     return [c["name"] for c in containers if hashes.get(c["service"]) != c["config_hash"]]
+
+
+def applications(model: ComposeModel) -> list[str]:
+    """Recipes of applications in one file that do not depend on each other, servers that they share aside."""
+    known = {name: recipe_book.name_of(one.image) for name, one in model.containers.items() if one.image}
+    own = {name: one for name, one in model.containers.items() if not server_kind(one.image)}
+    left, found = set(own), list[str]()
+    while left:
+        island, edge = set[str](), {min(left)}
+        while edge:
+            island |= edge
+            tied = {n for n, one in own.items() if island & set(one.needs)} | {
+                n for i in island for n in own[i].needs
+            }
+            edge = (tied & left) - island
+        left -= island
+        named = {recipe for name in island if (recipe := known.get(name))}
+        # The one that keeps something gives the others, a proxy or a helper, its name.
+        found += sorted(named, key=lambda recipe: (not recipe_book.all_recipes()[recipe].databases, recipe))[
+            :1
+        ]
+    return sorted(found)
 
 
 def unit_block(unit: Mapping[str, Any], text: str, size: Mapping[str, Any]) -> dict[str, Any]:

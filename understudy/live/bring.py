@@ -111,7 +111,7 @@ def project(reach: Reach, census: Census, name: str, folder: Path, pinned: bool 
     ]
     if pinned:
         adopted.notes += pin(model, adopted.block.get("images") or {})
-    adopted.notes += _clear_secrets(model)
+    adopted.notes += [*_clear_secrets(model), *_several(model)]
     _finish(census, adopted, folder, containers)
     return adopted
 
@@ -129,6 +129,14 @@ def _clear_secrets(model: compose.ComposeModel) -> list[str]:
     return [
         f"secrets stand in clear in its files ({', '.join(found)}): move them to .env before you commit this folder"
     ]
+
+
+def _several(model: compose.ComposeModel) -> list[str]:
+    """A file with applications that have nothing to do with each other can be kept piece by piece."""
+    found = adopt.applications(model)
+    if len(found) < 2:
+        return []
+    return [f"holds {', '.join(found)}: `apps:` keeps and restores them one by one (docs/services.md)"]
 
 
 def _model(files: LiveFiles, listed: list[str], values: Mapping[str, str]) -> compose.ComposeModel:
@@ -227,7 +235,7 @@ def _finish(census: Census, adopted: Adopted, folder: Path, containers: list[Map
         adopted.block["databases"] = found
     dump(folder, adopted.block)
     service = _read(folder, adopted.name)
-    faults = [f for rule in checks.PER_SERVICE for f in rule(service, {service.name: service})]
+    faults = checks.of_service(service, {service.name: service})
     if errors := [fault for fault in faults if fault.grade == "error"]:
         raise CatalogError(errors)
 

@@ -69,8 +69,8 @@ def _diff(name: str, mine: bytes, live: bytes) -> list[str]:
 
 def _facts(mine: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[str]:
     for key in FACTS:
-        if mine.get(key) == live.get(key):
-            continue
+        if mine.get(key) == live.get(key) or (key == "databases" and mine.get("apps")):
+            continue  # a file that its owner has split names its databases below each application
         if key == "images":
             yield from _images(mine.get(key) or {}, live.get(key) or {})
         elif live.get(key) is not None or key in ("profiles", "anonymous"):
@@ -91,9 +91,8 @@ def _images(mine: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[str]:
 def taken_over(mine: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
     """The block after the live side was taken: what an import knows from the host, everything else as the owner has it."""
     kept = {key: value for key, value in mine.items() if key not in FACTS or key == "databases"}
-    facts = {
-        key: live[key] for key in FACTS if key in live and not (key == "databases" and "databases" in mine)
-    }
+    own = {"databases"} if "databases" in mine or "apps" in mine else set()
+    facts = {key: live[key] for key in FACTS if key in live and key not in own}
     secrets = {**(live.get("secrets") or {}), **(mine.get("secrets") or {})}
     named = list(dict.fromkeys([*(mine.get("secrets_env") or []), *(live.get("secrets_env") or [])]))
     whole = {**facts, **kept}
