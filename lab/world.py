@@ -24,6 +24,7 @@ from understudy.traffic import tokens
 
 FOLDER = find_settings().state
 REPOSITORIES = "UNDERSTUDY_LAB_REPOSITORIES"
+RESTIC = "UNDERSTUDY_LAB_RESTIC"
 RESOLVERS = "UNDERSTUDY_LAB_RESOLVERS"
 AUTO = "UNDERSTUDY_LAB_AUTO"
 BALANCER = "UNDERSTUDY_LAB_BALANCER"
@@ -129,13 +130,15 @@ def backup_policy() -> dict[str, Any]:
     """The lab's backup policy: ticks write to the first store, the second is filled by copies.
 
     UNDERSTUDY_LAB_REPOSITORIES names others of the staged stores, in that order, all written by ticks.
+    UNDERSTUDY_LAB_RESTIC is the policy's ``restic`` as JSON, for hosts whose own is too old.
     """
     staged_stores = storage_settings()
+    restic = {"restic": json.loads(os.environ[RESTIC])} if os.environ.get(RESTIC) else {}
     chosen = os.environ.get(REPOSITORIES)
     if chosen:
-        return {"repositories": {name: staged_stores[name] for name in chosen.split(",")}}
+        return {**restic, "repositories": {name: staged_stores[name] for name in chosen.split(",")}}
     second = {**staged_stores["second"], "copy_from": "offsite"}
-    return {"repositories": {"offsite": staged_stores["offsite"], "second": second}}
+    return {**restic, "repositories": {"offsite": staged_stores["offsite"], "second": second}}
 
 
 def storage_settings() -> dict[str, dict[str, Any]]:

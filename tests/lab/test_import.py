@@ -260,7 +260,7 @@ def test_with_backup_alone_nothing_else_is_touched_and_the_data_is_kept(
     assert after["containers"] == before["containers"] and after["networks"] == before["networks"]
     footprint = verb(own, "host", "footprint", host.ip, "--json").output
     assert "restic" in footprint
-    packaged = set(host.output("dpkg -L restic").splitlines())
+    packaged = set(host.output("dpkg -L restic 2>/dev/null || true").splitlines())
     strangers = [
         line for line in differences(before, after).get("files", [])
         if line.startswith("+ /") and "understudy" not in line
