@@ -7,7 +7,7 @@ MOVING_LAB := export UNDERSTUDY_LAB_RESOLVERS=lab && $(UNDERSTUDY) converge -i i
 .DEFAULT_GOAL := help
 VERBS := update watch backup restore status edge-check repo-check repo-prune audit import init drill switchover failover snapshots mount jobs kit
 VERBS += repo-init repo-unhide repo-copy repo-schedule repo-tamper secrets-edit secrets-generate secrets-check host-footprint host-leave host-guard
-.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-farm measure-switchovers measure-failovers measure-troubles measure-auto measure-refreshes measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
+.PHONY: $(VERBS) help demo test lint format unit lab-test plan converge retire measure-audit measure-compose measure-restores measure-failing measure-throughput measure-debian12 measure-farm measure-switchovers measure-failovers measure-troubles measure-auto measure-refreshes measure-idle lab-up lab-down lab-list bootstrap lock wheel clean bench replica-up replica-down replica-list measure-replica
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: bootstrap ## No-op converge beside ansible-core on the same lab host
 
 measure-farm: bootstrap ## No-op converges of ten hosts beside one (ARGS="--hosts 10 --rounds 5")
 	@PYTHONPATH=. .venv/bin/python tests/measure/farm.py $(ARGS)
+
+measure-debian12: bootstrap ## The tests of import and leave on hosts that are Debian 12
+	@PYTHONPATH=. .venv/bin/python tests/measure/debian12.py $(ARGS)
 
 measure-audit: bootstrap ## Commands and wall time of an audit, with 8 and with 20 projects
 	@$(PYTHON_TOOLS)/python tests/measure/audit_size.py
