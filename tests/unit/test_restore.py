@@ -136,7 +136,8 @@ class TestOntoTheHost:
         assert not list(world.at(f"{STATE}/restore/work").iterdir())
 
     def test_caches_are_empty_with_owner_and_mode_and_media_stays(self, world: World) -> None:
-        assert world.row("app", confirm_loss=True)["ok"]
+        row = world.row("app", confirm_loss=True)
+        assert row["ok"], row["error"]
         cache = world.at(f"{DATA}/cache")
         assert list(cache.iterdir()) == []
         assert (cache.stat().st_mode & 0o7777, cache.stat().st_uid) == (0o2775, OWNER[0])
@@ -190,7 +191,8 @@ class TestOntoTheHost:
 
     def test_the_container_may_hold_the_folder_open(self, world: World) -> None:
         held = os.open(world.at(DATA), os.O_RDONLY | os.O_DIRECTORY)
-        assert world.row("app", confirm_loss=True)["ok"]
+        row = world.row("app", confirm_loss=True)
+        assert row["ok"], row["error"]
         assert "soft" in os.listdir(held), "the folder itself stays, only its content is exchanged"
         os.close(held)
 
@@ -235,7 +237,8 @@ class TestMountPoints:
         world.at("/srv/real").mkdir()
         world.at(DATA).rename(world.at("/srv/real/data"))
         os.symlink("../real/data", world.at(DATA))
-        assert world.row("app", confirm_loss=True)["ok"]
+        row = world.row("app", confirm_loss=True)
+        assert row["ok"], row["error"]
         assert world.at(DATA).is_symlink() and rows(world.at("/srv/real/data/app.db")) == 100
 
 
