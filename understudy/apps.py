@@ -49,7 +49,9 @@ def unit_of(services: Mapping[str, Service], name: str, container: str) -> Servi
 
 
 def _part(whole: Service, name: str, app: App) -> Service:
-    given = {key: value for key in app.model_fields_set - {"services"} if (value := getattr(app, key)) is not None}
+    given = {
+        key: value for key in app.model_fields_set - {"services"} if (value := getattr(app, key)) is not None
+    }
     common = {key: getattr(whole.block, key) for key in _OF_THE_FILE}
     images = {key: live for key, live in whole.block.images.items() if key in app.services}
     block = Block(**{"tier": whole.block.tier, **given, **common, "images": images})
