@@ -7,11 +7,11 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import operation
 
-from ..apps import unit_of
 from ..desired import Desired
 from ..errors import UnderstudyError
 from ..ownership.held import held
 from ..protection import files as protection
+from ..service import unit_of
 from . import protecting
 from .session import Commands, Session, guarded, of, run
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from .compose import Container
+from .checks import fault
 from .faults import CatalogError, Fault
 from .service import Service
 from .spec import App, Block
-from .yamlfile import load
 
-__all__ = ["split", "unit_of"]
+__all__ = ["split"]
 
 _OF_THE_FILE = ("project", "path", "group", "profiles", "expose", "timeout")
 
@@ -41,13 +39,6 @@ def split(whole: Service) -> list[Service]:
     return [whole, *parts]
 
 
-def unit_of(services: Mapping[str, Service], name: str, container: str) -> Service:
-    """The unit that a container belongs to; ``name``: any unit of its file. Raises KeyError for an unknown unit."""
-    asked = services[name]
-    family = [one for one in services.values() if one.stack == asked.stack]
-    return next((one for one in family if container in one.containers), asked)
-
-
 def _part(whole: Service, name: str, app: App) -> Service:
     given = {
         key: value for key in app.model_fields_set - {"services"} if (value := getattr(app, key)) is not None
@@ -68,30 +59,24 @@ def _needs(unit: Service, homes: Mapping[str, str]) -> list[str]:
 
 def _faults(whole: Service) -> Iterator[Fault]:
     if whole.native:
-        yield _fault(whole, ("apps",), "a native service is one unit", "leave the key out")
+        yield fault(whole, "error", ("apps",), "a native service is one unit", "leave the key out")
         return
     seen: dict[str, str] = {}
     for name, app in whole.block.apps.items():
         if name == whole.name:
-            yield _fault(
-                whole, ("apps", name), "is the name of the folder's own service", "choose another name"
+            yield fault(
+                whole,
+                "error",
+                ("apps", name),
+                "is the name of the folder's own service",
+                "choose another name",
             )
         for container in app.services:
             key = ("apps", name, "services")
             if container not in whole.all_containers:
-                yield _fault(
-                    whole, key, f"the file has no service {container!r}", _known(whole.all_containers)
-                )
+                message = f"the file has no service {container!r}"
+                yield fault(whole, "error", key, message, f"it has {', '.join(whole.all_containers)}")
             elif seen.setdefault(container, name) != name:
-                yield _fault(whole, key, f"{container!r} is in {seen[container]} already", "name it once")
-
-
-def _known(containers: Mapping[str, Container]) -> str:
-    return f"it has {', '.join(containers)}"
-
-
-def _fault(service: Service, key: tuple[str, ...], message: str, fix: str) -> Fault:
-    path: Path = service.sources[0]
-    source = load(path)
-    full = key if path.name == "understudy.yaml" else ("x-understudy", *key)
-    return Fault("error", path, source.line(full), ".".join(key), message, fix)
+                yield fault(
+                    whole, "error", key, f"{container!r} is in {seen[container]} already", "name it once"
+                )

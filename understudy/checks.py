@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from .apps import unit_of
 from .faults import Fault, Grade
 from .images import parse
-from .service import Service
+from .service import Service, unit_of
 from .spec import Database, Probe
 from .yamlfile import load
 
@@ -21,20 +20,12 @@ def check(services: Services, variables: Mapping[str, str]) -> list[Fault]:
     """All faults of a catalogue, errors and warnings."""
     faults: list[Fault] = []
     for service in services.values():
-        faults += of_service(service, services)
-        if not service.part_of:
-            faults += _unknown_variables(service, variables)
+        for rule in PER_SERVICE:
+            faults += rule(service, services)
+        faults += _unknown_variables(service, variables)
     faults += _hostnames(services)
     faults += _ports(services)
     return faults
-
-
-def of_service(service: Service, services: Services) -> Iterator[Fault]:
-    """What one service can be told without the others' names and ports, and without the inventory's variables."""
-    for rule in PER_SERVICE:
-        yield from rule(service, services)
-    if not service.part_of:
-        yield from _secret_names(service)
 
 
 def fault(service: Service, grade: Grade, key: tuple[str | int, ...], message: str, fix: str = "") -> Fault:
@@ -219,7 +210,9 @@ def _literal_passwords(service: Service, services: Services) -> Iterator[Fault]:
                 yield _in_compose(service, "warning", key, "a secret stands here in clear", fix)
 
 
-def _secret_names(service: Service) -> Iterator[Fault]:
+def _secret_names(service: Service, services: Services) -> Iterator[Fault]:
+    if service.part_of:
+        return  # they are its file's
     native = service.block.native
     named = list(service.block.secrets_env) + (native.credentials if native else [])
     for name in named:
@@ -240,7 +233,7 @@ def _secret_names(service: Service) -> Iterator[Fault]:
 
 
 def _unknown_variables(service: Service, variables: Mapping[str, str]) -> Iterator[Fault]:
-    if service.compose is None:
+    if service.compose is None or service.part_of:
         return
     for name, default in service.compose.variables.items():
         given = {*variables, *service.secrets, *service.block.variables}
@@ -332,5 +325,6 @@ PER_SERVICE: list[Callable[[Service, Services], Iterator[Fault]]] = [
     _references,
     _published,
     _literal_passwords,
+    _secret_names,
     _written_twice,
 ]

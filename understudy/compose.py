@@ -177,13 +177,16 @@ def _container(model: ComposeModel, name: str, spec: dict[str, Any]) -> Containe
         needs=tuple(depends),
         context=str(build.get("context") or "") if isinstance(build, dict) else str(build or ""),
         profiles=tuple(map(str, as_list(spec.get("profiles")))),
-        reserves=tuple(key for key in ("gpus", "deploy") if _reserves_devices(spec, key)),
+        reserves=tuple(key for key in _RESERVING if _reserves_devices(spec, key)),
     )
+
+
+_RESERVING = {"gpus": ("gpus",), "deploy": ("deploy", "resources", "reservations", "devices")}
 
 
 def _reserves_devices(spec: dict[str, Any], below: str) -> bool:
     value: Any = spec
-    for key in {"gpus": ("gpus",), "deploy": ("deploy", "resources", "reservations", "devices")}[below]:
+    for key in _RESERVING[below]:
         value = value.get(key) if isinstance(value, dict) else None
     return bool(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -195,6 +196,13 @@ class Service:
         mounts = self.containers[container].mounts if container in self.containers else ()
         holding = [m for m in mounts if path == m.target or path.startswith(m.target.rstrip("/") + "/")]
         return max(holding, key=lambda mount: len(mount.target), default=None)
+
+
+def unit_of(services: Mapping[str, Service], name: str, container: str) -> Service:
+    """The unit that a container belongs to; ``name``: any unit of its file. Raises KeyError for an unknown unit."""
+    asked = services[name]
+    family = [one for one in services.values() if one.stack == asked.stack]
+    return next((one for one in family if container in one.containers), asked)
 
 
 def _own(database: Database, container: str) -> Database:

@@ -83,9 +83,10 @@ def _all(place: Place, where: str, clock: Clock) -> list[str]:
         raise place.failed(error.sentence) from error
     ours = {f(name) for name in found for f in (new_name, old_name)}
     others = place.database.besides
-    if not [name for name in found if name not in ours] and not others:
+    kept = [name for name in found if name not in ours]
+    if not kept and not others:
         raise place.failed("the server has no database with anything in it")
-    return [name for name in found if name not in ours and name not in others]
+    return [name for name in kept if name not in others]
 
 
 def _globals(place: Place, where: str, clock: Clock) -> str:

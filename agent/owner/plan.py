@@ -23,12 +23,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Managed:
-    """One service of a guarded group. ``compose`` begins each of its Compose commands (empty: none), ``containers`` are
+    """One service of a guarded group.
 
-    its Compose services where it is a part of a project (empty: all of the project are its own); ``unit`` is the
-
-    systemd unit of a native service; ``ports`` lead to it on this host. ``restart``: container to the restart policy
-    that its owner wrote. ``user``: the system user of a native service, "" for root. ``servers``: its database servers.
+    ``compose`` begins each of its Compose commands (empty: none); ``containers`` are its Compose services where it is a
+    part of a project (empty: all of the project are its own); ``unit`` is the systemd unit of a native service;
+    ``ports`` lead to it on this host. ``restart``: container to the restart policy that its owner wrote. ``user``: the
+    system user of a native service, "" for root. ``servers``: its database servers.
     """
 
     name: str

@@ -235,7 +235,7 @@ def _finish(census: Census, adopted: Adopted, folder: Path, containers: list[Map
         adopted.block["databases"] = found
     dump(folder, adopted.block)
     service = _read(folder, adopted.name)
-    faults = checks.of_service(service, {service.name: service})
+    faults = [f for rule in checks.PER_SERVICE for f in rule(service, {service.name: service})]
     if errors := [fault for fault in faults if fault.grade == "error"]:
         raise CatalogError(errors)
 

@@ -6,9 +6,8 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from .. import recipe_book
-from ..apps import unit_of
 from ..compose import Container
-from ..service import Service
+from ..service import Service, unit_of
 from ..spec import Database
 from .mounts import Place, below
 

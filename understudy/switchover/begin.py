@@ -155,9 +155,10 @@ def _said(remote: Remote, group: str) -> tuple[dict[str, Any] | None, str]:
 def _facts(
     scene: Scene, group: str, source: str, target: str, owner: str, epoch: int, *, forced: bool
 ) -> tuple[Facts, list[Loss]]:
+    taking = forced and owner != target
     # Side by side: a host that is gone takes a connection's whole patience to be found so.
     with ThreadPoolExecutor(2) as both:
-        asked = both.submit(_target, scene.remotes[target], group, newest=forced and owner != target)
+        asked = both.submit(_target, scene.remotes[target], group, newest=taking)
         here, source_silent = (
             _said(scene.remotes[source], group) if source in scene.remotes else (None, "not in the inventory")
         )
@@ -166,7 +167,7 @@ def _facts(
     carried = set(there["services"]) if there else set()
     missing = tuple(name for name in wanted.services if there and name not in carried)
     lost: list[Loss] = []
-    if there and forced and owner != target:
+    if there and taking:
         lost = losses(newest, wanted.services, clock.now())
     pending = _pending(scene, target) if there and not forced and not missing and owner != target else 0
     objectives = scene.host(target).objectives().get(group, {})
