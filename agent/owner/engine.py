@@ -1,10 +1,10 @@
-"""What of the managed projects runs, in one call to Docker, and which containers a person stopped."""
+"""What of the managed projects runs, and which containers a person stopped."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import process
 from ..errors import AgentError
@@ -31,8 +31,12 @@ class Seen:
         return self.state in ("running", "restarting", "paused")
 
 
-def listed() -> dict[str, list[Seen]]:
-    """Project to its containers; one-off runs are left out. Raises AgentError when Docker does not answer."""
+def listed(exact: bool = False) -> dict[str, list[Seen]]:
+    """Project to its containers; one-off runs are left out. Raises AgentError when Docker does not answer.
+
+    A state can be that of before a stop or start which has returned: ``docker ps`` reads a copy that lags on a busy
+    disk. ``exact`` asks each container, for whoever decides by it what to stop.
+    """
     ended = process.run(["docker", "ps", "--all", "--no-trunc", "--format", "{{json .}}"], _ASK)
     if not ended.ok:
         raise AgentError(f"docker ps: {ended.why(1)}", "docker")
@@ -45,7 +49,23 @@ def listed() -> dict[str, list[Seen]]:
             found.setdefault(labels[_PROJECT], []).append(
                 Seen(facts["ID"], labels.get(_SERVICE, ""), facts["State"], int(code[1]) if code else 0)
             )
-    return found
+    return _asked(found) if exact else found
+
+
+def _asked(found: dict[str, list[Seen]]) -> dict[str, list[Seen]]:
+    """The same containers as they are now, without those that are gone meanwhile."""
+    ids = [one.id for ones in found.values() for one in ones]
+    if not ids:
+        return found
+    form = "{{.Id}} {{.State.Status}} {{.State.ExitCode}}"
+    ended = process.run(["docker", "container", "inspect", "--format", form, *ids], _ASK)
+    if not ended.ok and "no such container" not in ended.err.lower():
+        raise AgentError(f"docker container inspect: {ended.why(1)}", "docker")
+    now = {id: (state, int(code)) for id, state, code in map(str.split, ended.out.splitlines())}
+    return {
+        project: [replace(one, state=now[one.id][0], code=now[one.id][1]) for one in ones if one.id in now]
+        for project, ones in found.items()
+    }
 
 
 def stopped_by_hand(since: float, until: float) -> set[str]:

@@ -86,7 +86,7 @@ def _start(service: Managed, only: tuple[str, ...] = (), alone: frozenset[str] =
 def stop(plan: Plan, group: str, servers: bool = False) -> list[str]:
     """Stop what runs of a group, the last first; database servers only when asked. Sentences of what did not stop."""
     failed = []
-    running = listed()
+    running = listed(exact=True)
     for level in reversed(levels(plan, group)):
         with ThreadPoolExecutor(_PARALLEL) as pool:
             failed += [why for why in pool.map(partial(_stop, running, servers), level) if why]

@@ -54,7 +54,7 @@ def freeze(
     # Renewed before it was over, nothing has run since it began.
     since = known.since if known and known.left > 0 and not known.rebooted else round(clock.now(root), 3)
     now = Freeze(group, boottime() + seconds, since, {}, servers, id, seconds, boot(root))
-    running, ours = listed(), plan.of(group)
+    running, ours = listed(exact=True), plan.of(group)
     for service in ours:
         up = {c.service for c in service.own(running.get(service.project, [])) if c.running}
         names = _names(service, up, servers)

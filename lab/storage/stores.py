@@ -91,14 +91,15 @@ class Store:
         self.relay.clear()
         self.relay.reset()
 
-    def empty(self) -> None:
-        """Every repository gone, with all versions, as on the first day."""
+    def clear(self, folder: str) -> None:
+        """One folder of every store gone, with all versions. What others stored is not touched."""
         for bucket in objectstore.BUCKETS:
-            for version in self.admin.versions(bucket):
+            for version in self.admin.versions(bucket, f"{folder}/"):
                 self.admin.delete_version(bucket, version.path, version.id)
-        for item in (self.place.folder / restserver.REST).iterdir():
-            shutil.rmtree(item)
-        self.ssh.run(f"rm -rf /srv/store/{RCLONE_USER}/* /srv/store/chroot{SFTP_FOLDER}/*")
+        for owner in (self.place.folder / restserver.REST).iterdir():
+            shutil.rmtree(owner / folder, ignore_errors=True)
+        owners = (f"/srv/store/{RCLONE_USER}", f"/srv/store/chroot{SFTP_FOLDER}")
+        self.ssh.run("rm -rf " + " ".join(f"{owner}/*/{folder}" for owner in owners))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The repositories in the form an inventory gives them."""

@@ -57,7 +57,7 @@ def restic(host: LabHost, repository: str, words: str, owner: str = "backup", se
 @pytest.mark.parametrize("repository", ["offsite", "nas", "rsyncnet", "sftp"])
 def test_host_backs_up_to_every_store(lab: Lab, host: LabHost, repository: str) -> None:
     lab.store.reset()
-    lab.store.empty()
+    lab.store.clear(GROUP)
     for words in ("init", "backup data", "backup data", "check --read-data"):
         assert restic(host, repository, words) == 0, words
     assert restic(host, repository, "forget --keep-last 1 --prune", owner="backup-admin") == 0
@@ -66,7 +66,7 @@ def test_host_backs_up_to_every_store(lab: Lab, host: LabHost, repository: str) 
 
 def test_append_only_by_ssh(lab: Lab, host: LabHost) -> None:
     lab.store.reset()
-    lab.store.empty()
+    lab.store.clear(GROUP)
     for words in ("init", "backup data", "backup data"):
         assert restic(host, "rsyncnet", words) == 0, words
     count = f"ls /srv/store/rsyncnet/lemongrab/{GROUP}/snapshots | wc -l"
@@ -89,7 +89,7 @@ def test_only_the_relay_is_reachable_from_hosts(lab: Lab, host: LabHost) -> None
 
 def test_request_counts_of_an_idle_backup(lab: Lab, host: LabHost) -> None:
     lab.store.reset()
-    lab.store.empty()
+    lab.store.clear(GROUP)
     for words in ("init", "backup data"):
         assert restic(host, "offsite", words) == 0
     with lab.store.relay.counting("offsite") as idle:
@@ -103,7 +103,7 @@ def test_request_counts_of_an_idle_backup(lab: Lab, host: LabHost) -> None:
 
 def test_a_store_that_hangs_is_noticed_and_comes_back(lab: Lab, host: LabHost) -> None:
     lab.store.reset()
-    lab.store.empty()
+    lab.store.clear(GROUP)
     assert restic(host, "offsite", "init") == 0
     with lab.store.relay.faulty("offsite", Faults(hang=True)):
         assert restic(host, "offsite", "snapshots --no-lock", seconds=4) == 124

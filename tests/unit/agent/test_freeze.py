@@ -17,7 +17,7 @@ PLAN = Plan("lemongrab", "example.org", (), {}, {})
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    monkeypatch.setattr(thawing, "listed", dict)
+    monkeypatch.setattr(thawing, "listed", lambda exact: {})
     monkeypatch.setattr(thawing, "_arm", lambda group, seconds: None)
     return Disk(Root(str(tmp_path)))
 
