@@ -19,7 +19,7 @@ SERVER = "docker exec -i -u postgres nextcloud-db-1 psql -qAt -v ON_ERROR_STOP=1
 
 
 def join(lab: Lab, project: Project, megabytes: int = 256) -> None:
-    """Both converged onto the host, which is converged without them already."""
+    """Both converged onto the host, which is converged without them already, and kept."""
     host = lab.host()
     lab.disk(LABEL).make(megabytes)
     lab.disk(LABEL).mount(host.facts, DISK)
@@ -30,8 +30,7 @@ def join(lab: Lab, project: Project, megabytes: int = 256) -> None:
     sql(host, "postgres", role, "CREATE DATABASE reader OWNER reader")
     for name in EXTRAS:
         shutil.copytree(ROOT / "lab/extras" / name, project.path / "services" / name)
-    outcome = project.converge()
-    assert outcome.code == 0, outcome.output
+    project.keep()
 
 
 def leave(lab: Lab, project: Project) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from lab.settings import find_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+LAB = ("-i", "inventory/lab.py", "--limit", "lemongrab")
 LINKED = (
     "deploy.py",
     "group_data",
@@ -123,6 +124,11 @@ class Project:
         )
         reports = json.loads(process.stdout) if "--json" in words and process.stdout.startswith("[") else []
         return Outcome(process.returncode, process.stdout + process.stderr, reports)
+
+    def keep(self) -> None:
+        """Converge the primary and make its repositories, where there are none yet."""
+        for outcome in (self.converge(), self.verb("repo", "init", *LAB)):
+            assert outcome.code == 0, outcome.output
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace a text in ``services/NAME``; the old text must be there."""

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from conftest import Lab, LabHost
-from project import Outcome, Project
+from project import LAB, Outcome, Project
 
 pytestmark = pytest.mark.lab
 
-LAB = ("-i", "inventory/lab.py", "--limit", "lemongrab")
 PORTS = {"vaultwarden": 8082, "nextcloud": 8081, "kitchenowl": 8092}
 ROWS = "GET", "/_lab/rows"
 COMMIT = "POST", "/_lab/commit"
@@ -25,10 +24,7 @@ COMMIT = "POST", "/_lab/commit"
 def project(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A converged host with its repositories made."""
     project = Project.copy(tmp_path_factory.mktemp("project"))
-    outcome = project.converge()
-    assert outcome.code == 0, outcome.output
-    made = project.verb("repo", "init", *LAB)
-    assert made.code == 0, made.output
+    project.keep()
     return project
 
 

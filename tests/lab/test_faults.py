@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from conftest import Lab, LabHost
-from project import Outcome, Project
-from test_backup import COMMIT, LAB, backup, call, host, kept, probe_all, project, restore, rows
+from project import LAB, Outcome, Project
+from test_backup import COMMIT, backup, call, host, kept, probe_all, project, restore, rows
 
 from lab.storage.faults import Faults
 

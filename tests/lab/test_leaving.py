@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Lab, LabHost
-from project import ROOT, Outcome, Project
-from test_backup import COMMIT, LAB, backup, call, host, kept, project, rows
+from project import LAB, ROOT, Outcome, Project
+from test_backup import COMMIT, backup, call, host, kept, project, rows
 
 from lab import world
 from lab.ssh import on_host

@@ -12,7 +12,7 @@ import pytest
 from conftest import Lab, LabHost
 from extras import DISK, NOTES, STACKS, join, leave, sql
 from project import ROOT, Project
-from test_backup import COMMIT, LAB, backup, call, probe_all, restore, rows
+from test_backup import COMMIT, backup, call, probe_all, restore, rows
 from test_faults import ask
 
 from lab.ssh import on_host
@@ -28,7 +28,6 @@ def project(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proj
     assert (first := project.converge()).code == 0, first.output
     try:
         join(lab, project)
-        assert (made := project.verb("repo", "init", *LAB)).code == 0, made.output
         yield project
     finally:
         leave(lab, project)
