@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -139,6 +140,23 @@ def test_what_a_killed_run_left_is_removed_at_the_next_start_and_a_living_one_is
     assert (folder / "password").exists(), "a kill leaves it"
     with opened(repository):
         assert not folder.exists()
+
+
+def test_a_folder_that_another_start_swept_before_it_was_locked_is_made_again(
+    repository: AdminRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, starts = fcntl.flock, [2]
+
+    def late(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and starts[0]:
+            starts[0] -= 1
+            restic._sweep(str(tmp_path / "run"))
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with opened(repository) as session:
+        assert session.run(["cat", "config"], 60).code == 0
+    assert starts == [0] and list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -283,10 +283,8 @@ def opened(repository: AdminRepository, program: str = "restic") -> Iterator[Ses
     path = usable(program)
     parent = _parent()
     _sweep(parent)
-    folder = tempfile.mkdtemp(prefix="understudy-restic-", dir=parent)
-    held = os.open(f"{folder}/.held", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    folder, held = _private(parent)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
         for name, content in files(repository).items():
             descriptor = os.open(f"{folder}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             with open(descriptor, "w", encoding="utf-8") as stream:
@@ -300,6 +298,17 @@ def opened(repository: AdminRepository, program: str = "restic") -> Iterator[Ses
 def _parent() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")  # memory, not disk, where there is one
     return runtime if os.path.isdir(runtime) and os.access(runtime, os.W_OK) else tempfile.gettempdir()
+
+
+def _private(parent: str) -> tuple[str, int]:
+    """A new private folder, and the descriptor whose lock says that somebody lives in it."""
+    while True:
+        folder = tempfile.mkdtemp(prefix="understudy-restic-", dir=parent)
+        held = os.open(f"{folder}/.held", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if os.fstat(held).st_nlink:
+            return folder, held
+        os.close(held)  # another one starting up took it for a killed run's, before it was locked
 
 
 def _sweep(parent: str) -> None:
