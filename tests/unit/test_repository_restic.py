@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from understudy.repository import listing, restic, view
+from understudy.repository import identity, listing, restic, view
 from understudy.repository.restic import AdminRepository, ResticError, opened
 
 SECRET = "correct horse"
@@ -247,3 +248,12 @@ def test_mount_without_fuse_is_a_clear_sentence(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     assert "not an empty folder" in view.why_no_mount(str(full)) or "fuse" in view.why_no_mount(str(full))
+
+
+def test_this_machine_has_one_name_also_when_several_runs_give_it_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "admin-id").touch()  # what a run leaves that is killed between making and writing it
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _: identity._name(folder), range(40)))
+    assert len(names) == 1 and len(names.pop().removeprefix("understudy-admin-")) == 12

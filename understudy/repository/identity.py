@@ -41,12 +41,16 @@ def host() -> str:
 
 
 def _name(folder: Path) -> str:
-    path = folder / "admin-id"
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with open(descriptor, "w", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(6))
-    return f"understudy-admin-{path.read_text(encoding='ascii').strip()}"
+    descriptor = os.open(folder / "admin-id", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "r+", encoding="ascii") as stream:
+        fcntl.flock(
+            stream, fcntl.LOCK_EX
+        )  # a run that was killed here left it empty; others may be starting too
+        known = stream.read().strip()
+        if not known:
+            known = secrets.token_hex(6)
+            stream.write(known)
+    return f"understudy-admin-{known}"
 
 
 def wrapper(alone: bool = False) -> list[str]:
