@@ -20,7 +20,12 @@ from lab.ssh import on_host
 from lab.storage.stores import Store, find_store
 from lab.storage.usb import Disk
 
-# Files of tests run side by side on labs of their own (scripts/test.sh): nothing of one is the other's.
+# Two lists of files run side by side, each on a lab of its own (scripts/test.sh): these work on the converged primary,
+# all others on hosts that they make anew. Which test comes after which is so the same on every machine.
+ON_THE_PRIMARY = {
+    "test_apps", "test_backup", "test_converge", "test_drill", "test_faults", "test_faults_store", "test_leaving",
+    "test_restores", "test_stores",
+}  # fmt: skip
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 if WORKER != "gw0":
     os.environ.setdefault("UNDERSTUDY_LAB", str(Path(__file__).resolve().parents[2] / ".lab" / WORKER))
@@ -123,3 +128,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/lab/" in str(item.path):
             item.add_marker(pytest.mark.lab)
             item.add_marker(pytest.mark.timeout(1800))
+            where = "primary" if item.path.stem in ON_THE_PRIMARY else "own hosts"
+            item.add_marker(pytest.mark.xdist_group(where))

@@ -35,7 +35,9 @@ def impatient(host: LabHost) -> Iterator[None]:
 
 
 def newest(host: LabHost, service: str) -> str:
-    return str(ask(host, "restore", services=[service], dry_run=True)["services"][0]["snapshot"])
+    reply = ask(host, "restore", services=[service], dry_run=True, repository="offsite")
+    assert "services" in reply, reply
+    return str(reply["services"][0]["snapshot"])
 
 
 def test_a_full_store_fails_the_tick_in_its_own_words(lab: Lab, host: LabHost) -> None:
