@@ -29,7 +29,7 @@ unit() {
 # store are there once, and are the first lab's to take down.
 lab() {
     $bin/understudy lab up >&2
-    $bin/pytest tests/lab -n 2 --dist loadgroup --durations 25
+    $bin/pytest tests/lab -n 2 --dist loadscope --durations 25
 }
 
 leave_nothing_running() {

@@ -8,8 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from lab import hosts, staging, tools
 from lab.facts import Facts, HostFacts
@@ -122,11 +124,21 @@ def lab() -> Lab:
     return Lab(settings, staging.up(settings, DEFAULT_HOSTS, Progress(quiet=True)))
 
 
+class TwoLists(LoadScopeScheduling):  # type: ignore[misc]
+    """One list a worker. (``--dist loadgroup`` would do it, but xdist 3.8's marks do not reach pytest 9.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "primary" if Path(nodeid.partition("::")[0]).stem in ON_THE_PRIMARY else "own hosts"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLists:
+    return TwoLists(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder needs the lab, and staging it for the first time takes minutes."""
     for item in items:
         if "tests/lab/" in str(item.path):
             item.add_marker(pytest.mark.lab)
             item.add_marker(pytest.mark.timeout(1800))
-            where = "primary" if item.path.stem in ON_THE_PRIMARY else "own hosts"
-            item.add_marker(pytest.mark.xdist_group(where))
