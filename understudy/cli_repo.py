@@ -363,19 +363,27 @@ def snapshots(
 
 
 def _show_snapshots(rows: list[dict[str, Any]]) -> None:
-    columns = ("id", "seq", "time", "age", "tier", "services", "failed", "size")
+    out = Console()
     for row in rows:
-        out = Console()
         out.print(f"[bold]{row['repository']}/{row['group']}[/bold]", highlight=False)
         if not row["ok"]:
             out.print(f"[red]{row['error']}[/red]", highlight=False, soft_wrap=True)
         elif row["snapshots"]:
-            table = Table(*columns, box=None, pad_edge=False)
-            for one in row["snapshots"]:
-                table.add_row(*(one[column] for column in columns))
-            out.print(table)
+            out.print(_snapshots(row["snapshots"]))
         else:
             out.print("no snapshot", highlight=False)
+
+
+def _snapshots(found: list[dict[str, str]]) -> Table:
+    """On a narrow screen the names are what takes several lines, each whole: half a name cannot be copied."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "seq", "time", "age", "tier", "services", "size"):
+        table.add_column(column, no_wrap=column != "services")
+    for one in found:
+        names = one["services"] + (f"\n[red]failed: {one['failed']}[/red]" if one["failed"] else "")
+        cells = (one["id"], one["seq"], one["time"], one["age"], one["tier"], names.strip(), one["size"])
+        table.add_row(*cells)
+    return table
 
 
 def mount(

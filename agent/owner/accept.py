@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from ..errors import AgentError
 from ..repo.snapshots import Snapshot
 from ..root import Root
 from .state import Held, load
 
-__all__ = ["Verdict", "accepted", "base_of", "judge", "of_group"]
+__all__ = ["Verdict", "base_of", "judge", "of_group"]
 
 Verdict = Literal["accepted", "diverged", "unknown"]
 
@@ -65,13 +66,22 @@ def _verdict(
     return "accepted" if len(hosts) == 1 else "diverged"
 
 
-def accepted(found: Iterable[Snapshot], held: Held) -> list[Snapshot]:
-    """Those that count, in the order given."""
-    found = list(found)
-    verdicts = judge(found, held)
-    return [one for one in found if verdicts[one.id] == "accepted"]
-
-
 def of_group(root: Root, group: str, found: Iterable[Snapshot]) -> list[Snapshot]:
-    """Those that count by what this host remembers of the group. Raises AgentError when that is damaged."""
-    return accepted(found, load(root, group))
+    """Those that count by what this host remembers of the group. Raises AgentError when that is damaged.
+
+    Also (kind "refused") where a later epoch wrote something than this host has heard of: all that it could choose
+    from is older than that, and nobody would see it.
+    """
+    found, held = list(found), load(root, group)
+    verdicts = judge(found, held)
+    later = max(
+        (one for one in found if verdicts[one.id] == "unknown"), key=lambda one: one.order, default=None
+    )
+    if later is not None:
+        raise AgentError(
+            f"{group}: snapshot {later.id[:8]} by {later.host} is of epoch {later.epoch}, and this host has heard of epoch "
+            f"{held.epoch} at most, so all it may choose is older; nothing was changed: ask again when its guard hears the "
+            f"zone's record, or, if those records were lost and made anew, name the snapshot: --snapshot {later.id[:8]}",
+            "refused",
+        )
+    return [one for one in found if verdicts[one.id] == "accepted"]

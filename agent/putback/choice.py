@@ -112,6 +112,8 @@ def _answering(root: Root, plan: Plan, group: str, asked: Asked) -> tuple[Repo, 
                 # One named by its id is what the owner wants, diverged or not.
                 listed = accept.of_group(root, group, listed)
         except AgentError as error:
+            if error.kind == "refused":
+                raise  # another repository may only not have it yet
             failed.append(error)
             say(f"repository {name} is passed over: {error.sentence}")
             continue

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from understudy.agent.owner.accept import base_of, judge
-from understudy.agent.owner.state import Held
+from pathlib import Path
+
+import pytest
+
+from understudy.agent.disk import Disk
+from understudy.agent.errors import AgentError
+from understudy.agent.owner.accept import base_of, judge, of_group
+from understudy.agent.owner.state import Held, save
 from understudy.agent.repo.snapshots import Snapshot
+from understudy.agent.root import Root
 
 
 def shot(host: str, epoch: int, seq: int, base: str = "", at: float = 0.0) -> Snapshot:
@@ -61,6 +68,16 @@ def test_an_epoch_that_the_next_owner_did_not_begin_from_diverged() -> None:
 
 def test_an_epoch_that_this_host_has_not_heard_of_waits() -> None:
     assert verdicts(Held("rest", 2, "two", "one:1:7"), shot("one", 3, 9)) == {"one3.9": "unknown"}
+
+
+def test_what_a_later_epoch_wrote_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    root = Root(str(tmp_path))
+    save(Disk(root), Held("rest", 1, "one"))
+    mine = shot("one", 1, 3)
+    assert of_group(root, "rest", [mine]) == [mine]
+    with pytest.raises(AgentError, match=r"--snapshot two2\.7") as caught:
+        of_group(root, "rest", [mine, shot("two", 2, 7), shot("two", 2, 6)])
+    assert caught.value.kind == "refused" and "heard of epoch 1 at most" in caught.value.sentence
 
 
 def test_a_chain_whose_links_were_forgotten_takes_old_epochs_of_one_host() -> None:
