@@ -43,9 +43,8 @@ def host() -> str:
 def _name(folder: Path) -> str:
     descriptor = os.open(folder / "admin-id", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     with open(descriptor, "r+", encoding="ascii") as stream:
-        fcntl.flock(
-            stream, fcntl.LOCK_EX
-        )  # a run that was killed here left it empty; others may be starting too
+        # A run that was killed here left it empty; others may be starting too.
+        fcntl.flock(stream, fcntl.LOCK_EX)
         known = stream.read().strip()
         if not known:
             known = secrets.token_hex(6)
