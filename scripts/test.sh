@@ -25,8 +25,8 @@ unit() {
     $bin/pytest $moving -n 2 --dist loadfile
 }
 
-# Side by side too, in two lists of files (tests/lab/conftest.py), each worker with a lab of its own. The first one is staged before, so that engine, images and
-# store are there once, and are the first lab's to take down.
+# Side by side too, in two lists of files (tests/lab/conftest.py), each worker with a lab of its own. The first one is
+# staged before, so that engine, images and store are there once, and are the first lab's to take down.
 lab() {
     $bin/understudy lab up >&2
     $bin/pytest tests/lab -n 2 --dist loadscope --durations 25

@@ -27,6 +27,7 @@ __all__ = [
     "images_of",
     "input_of",
     "inspect",
+    "inspected",
     "mountpoint_of",
     "run_in",
     "running",
@@ -64,7 +65,7 @@ def containers(project: str, service: str = "") -> list[Container]:
     """
     argv = ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT}={project}"]
     argv += ["--filter", f"label={SERVICE}={service}"] if service else []
-    found = [_container(facts) for facts in _inspected(_docker(argv).split())]
+    found = [_container(facts) for facts in inspected(_docker(argv).split())]
     return sorted((c for c in found if c is not None), key=lambda c: (c.service, c.name))
 
 
@@ -94,7 +95,7 @@ def running(project: str) -> list[str]:
 
 def inspect(container: str) -> dict[str, Any]:
     """What ``docker container inspect`` says of one container. Raises AgentError when it is gone."""
-    found = _inspected([container])
+    found = inspected([container])
     if not found:
         raise AgentError(f"container {container[:12]} is gone", "docker")
     return found[0]
@@ -118,7 +119,7 @@ def images_of(projects: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
     if not projects:
         return {}
     ids = _docker(["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={PROJECT}"]).split()
-    facts = _inspected(ids)
+    facts = inspected(ids)
     of = {each["Id"]: str((each["Config"].get("Labels") or {}).get(PROJECT)) for each in facts}
     known = [c for c in map(_container, facts) if c is not None and of[c.id] in projects]
     found: dict[str, dict[str, Container]] = {project: {} for project in projects}
@@ -295,7 +296,8 @@ def _said(ended: process.Finished, what: str) -> str:
     return ended.out
 
 
-def _inspected(ids: Sequence[str]) -> list[dict[str, Any]]:
+def inspected(ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What ``docker container inspect`` says of containers, without those that are gone. Raises AgentError."""
     if not ids:
         return []
     ended = process.run(["docker", "container", "inspect", *ids], ASK)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .. import process
+from ..data.engine import inspected
 from ..errors import AgentError
 
 __all__ = ["Seen", "listed", "stopped_by_hand"]
@@ -54,16 +55,14 @@ def listed(exact: bool = False) -> dict[str, list[Seen]]:
 
 def _asked(found: dict[str, list[Seen]]) -> dict[str, list[Seen]]:
     """The same containers as they are now, without those that are gone meanwhile."""
-    ids = [one.id for ones in found.values() for one in ones]
-    if not ids:
-        return found
-    form = "{{.Id}} {{.State.Status}} {{.State.ExitCode}}"
-    ended = process.run(["docker", "container", "inspect", "--format", form, *ids], _ASK)
-    if not ended.ok and "no such container" not in ended.err.lower():
-        raise AgentError(f"docker container inspect: {ended.why(1)}", "docker")
-    now = {id: (state, int(code)) for id, state, code in map(str.split, ended.out.splitlines())}
+    facts = inspected([one.id for ones in found.values() for one in ones])
+    now = {each["Id"]: each["State"] for each in facts}
     return {
-        project: [replace(one, state=now[one.id][0], code=now[one.id][1]) for one in ones if one.id in now]
+        project: [
+            replace(one, state=now[one.id]["Status"], code=now[one.id]["ExitCode"])
+            for one in ones
+            if one.id in now
+        ]
         for project, ones in found.items()
     }
 

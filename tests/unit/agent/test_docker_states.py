@@ -26,10 +26,8 @@ elif words[0] == "ps":
     for name, state in before.items():
         print(json.dumps({{"ID": name, "State": state, "Status": "Up", "Labels":
             "com.docker.compose.project=shop,com.docker.compose.service=" + name}}))
-elif "--format" in words:
-    print("\\n".join(f"{{n}} {{now[n]}} 137" for n in words if n in now))
 else:
-    print(json.dumps([{{"Id": n, "Name": "/" + n, "Image": "i", "State": {{"Status": now[n]}}, "Config": {{
+    print(json.dumps([{{"Id": n, "Name": "/" + n, "Image": "i", "State": {{"Status": now[n], "ExitCode": 137}}, "Config": {{
         "Image": "i", "Labels": {{**labels, "com.docker.compose.service": n}}}}}} for n in words if n in now]))
 for name in gone:
     print("Error response from daemon: No such container: " + name, file=sys.stderr)
