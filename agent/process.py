@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
@@ -21,12 +22,16 @@ _RUNNING: set[subprocess.Popen[str]] = set()
 
 @dataclass
 class Finished:
-    """A program that ended. ``code`` is its exit status, 127 = could not be started, 124 = time was up."""
+    """A program that ended. ``code`` is its exit status, 127 = could not be started, 124 = time was up.
+
+    ``lost``: it was given up, as it waited for something that will not come.
+    """
 
     code: int
     out: str = ""
     err: str = ""
     lines: list[str] = field(default_factory=list)
+    lost: bool = False
 
     @property
     def ok(self) -> bool:
@@ -99,11 +104,14 @@ def run(
     env: Mapping[str, str] | None = None,
     feed: IO[bytes] | None = None,
     into: IO[bytes] | None = None,
+    lost: Callable[[], bool] | None = None,
+    every: float = 5.0,
 ) -> Finished:
     """Run to the end and keep both outputs apart.
 
     ``env`` is added to the fixed environment (never a secret); ``feed`` is its standard input and ``into`` takes
-    its standard output, both open files (then ``out`` is empty).
+    its standard output, both open files (then ``out`` is empty). ``lost`` is asked ``every`` so many seconds whether it
+    waits in vain.
     """
     try:
         process = _start(argv, cwd, False, env, feed, into)
@@ -111,13 +119,27 @@ def run(
         return Finished(127, err=f"{argv[0]}: {error.strerror}")
     _RUNNING.add(process)
     try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        return Finished(124, err=f"{argv[0]} took longer than {timeout:g} s and was stopped")
+        return _to_the_end(process, argv[0], timeout, lost, every)
     finally:
         _RUNNING.discard(process)
-    return Finished(process.returncode, out or "", err or "")
+
+
+def _to_the_end(
+    process: subprocess.Popen[str], name: str, timeout: float, lost: Callable[[], bool] | None, every: float
+) -> Finished:
+    until = time.monotonic() + timeout
+    while True:
+        left = max(0.0, until - time.monotonic())
+        try:
+            out, err = process.communicate(timeout=min(every, left) if lost else left)
+            return Finished(process.returncode, out or "", err or "")
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                _kill(process)
+                return Finished(124, err=f"{name} took longer than {timeout:g} s and was stopped")
+            if lost and lost():
+                _kill(process)
+                return Finished(124, err=f"{name} waited in vain and was stopped", lost=True)
 
 
 def end_running() -> None:

@@ -16,9 +16,11 @@ from typing import IO, Any
 
 from .. import process
 from ..errors import AgentError
+from . import execs
 
 __all__ = [
     "Container",
+    "Lost",
     "Talk",
     "container_of",
     "containers",
@@ -42,7 +44,18 @@ ASK = 30.0
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 ONEOFF = "com.docker.compose.oneoff"
+
 _turns: dict[tuple[str, ...], threading.Lock] = {}
+
+
+class Lost(AgentError):
+    """Docker lost a program in a container; what it was to do may or may not be done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Docker does not say that a program in a container has ended, and it is not there: see `journalctl -u docker`",
+            "docker",
+        )
 
 
 @dataclass(frozen=True)
@@ -196,10 +209,15 @@ def _compose(argv: Sequence[str], timeout: float) -> None:
         raise AgentError(f"{' '.join(argv)}: {ended.why()}", "docker")
 
 
-def exec_argv(container: str, argv: Sequence[str], user: str = "", interactive: bool = False) -> list[str]:
-    """The docker command that runs ``argv`` inside a container. ``interactive``: it reads our input."""
+def exec_argv(
+    container: str, argv: Sequence[str], user: str = "", interactive: bool = False, mark: str = ""
+) -> list[str]:
+    """The docker command that runs ``argv`` inside a container.
+
+    ``interactive``: it reads our input. ``mark``: NAME=VALUE for its environment.
+    """
     flags = [*(["--interactive"] if interactive else []), *(["--user", user] if user else [])]
-    return ["docker", "exec", *flags, container, *argv]
+    return ["docker", "exec", *flags, *(["--env", mark] if mark else []), container, *argv]
 
 
 def run_in(
@@ -210,12 +228,41 @@ def run_in(
     user: str = "",
     feed: IO[bytes] | None = None,
     into: IO[bytes] | None = None,
+    watched: bool = False,
 ) -> process.Finished:
     """Run a program inside a container to its end (process.run).
 
-    When the time is up only the docker client ends; a program that may hang has its own limit inside.
+    When the time is up only the docker client ends; a program that may hang has its own limit inside. ``watched``: the
+    client is given up as ``lost`` when the program is not there any more (agent/data/execs.py); not for programs that
+    empty their environment.
     """
+    if watched:
+        return _watched(container, argv, timeout, user, feed, into)
     return process.run(exec_argv(container, argv, user, feed is not None), timeout, feed=feed, into=into)
+
+
+def _watched(
+    container: str,
+    argv: Sequence[str],
+    timeout: float,
+    user: str,
+    feed: IO[bytes] | None,
+    into: IO[bytes] | None,
+) -> process.Finished:
+    mark = _marked(container)
+    whole = exec_argv(container, argv, user, feed is not None, mark.argument)
+    return process.run(whole, timeout, feed=feed, into=into, lost=mark.lost, every=execs.LOOK)
+
+
+def _marked(container: str) -> execs.Mark:
+    def pid() -> int | None:
+        try:
+            facts = inspected([container])
+        except AgentError:
+            return 0  # nobody knows: no process of any /proc has this number
+        return int(facts[0]["State"]["Pid"]) or None if facts else None
+
+    return execs.Mark(pid)
 
 
 def input_of(text: str) -> IO[bytes]:
@@ -246,8 +293,13 @@ class Talk:
             self._to.flush()
 
     def line(self) -> str | None:
-        """The next line without its end, or None when the program has ended (or its time was up)."""
+        """The next line without its end, or None when the program has ended (or its time was up).
+
+        Raises Lost when Docker has lost it.
+        """
         got = self._back.readline()
+        if not got and self._ended and self._ended[0].lost:
+            raise Lost()
         return got.decode("utf-8", "replace").rstrip("\n") if got else None
 
     def close(self) -> None:
@@ -267,11 +319,10 @@ def talk(container: str, argv: Sequence[str], timeout: float, user: str = "") ->
     ended: list[process.Finished] = []
     to_read, to_write = os.pipe()
     back_read, back_write = os.pipe()
-    whole = exec_argv(container, argv, user, interactive=True)
 
     def run() -> None:
         with open(to_read, "rb") as feed, open(back_write, "wb") as into:
-            ended.append(process.run(whole, timeout, feed=feed, into=into))
+            ended.append(_watched(container, argv, timeout, user, feed, into))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

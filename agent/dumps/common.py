@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 20
+_BRIEF = 300.0
 _TEMP = re.compile(r"^\..+\.(\d+)\.new(-wal|-shm|-journal)?$")
 
 
@@ -84,6 +85,11 @@ class Clock:
     def left(self) -> float:
         """Seconds left, at least one: the step that gets it ends by itself."""
         return max(1.0, self._until - time.monotonic())
+
+    @property
+    def brief(self) -> float:
+        """Seconds for a step that moves no data: one that takes longer than this hangs."""
+        return min(_BRIEF, self.left)
 
     @property
     def over(self) -> bool:

@@ -8,6 +8,8 @@ A restore of one database, each step idempotent, so that a killed one is finishe
     undo     servers: back to what was there before ``token``'s swap; DB__new goes
     discard_old   servers: DB__old goes, for good
 
+What Docker lost in the middle (engine.Lost) is so simply done once more.
+
 Beside a server's dumps lies a file of its roles or users (``extra["globals"]``): ``load`` creates those that the
 server lacks, with their stored hashes. The tables of states stand in postgres.py and mariadb.py. For SQLite and Redis
 swap, undo and discard_old do nothing.
@@ -17,12 +19,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
+from ..data import engine
 from ..data.plan import Database
 from ..errors import AgentError
 from ..root import Root
+from ..say import say
 from .common import Dump, Loaded, Place
 from .server import Server
 
@@ -58,6 +62,7 @@ class _Kind(Protocol):
 
 
 Facts = dict[str, Any]
+T = TypeVar("T")
 # Kinds that live in a server which must run while they are loaded. Their modules, as the other kinds', are loaded
 # when one is met: most hosts have few kinds, and a tick comes every few minutes.
 SERVERS = ("postgres", "mariadb")
@@ -88,8 +93,8 @@ def dump(
     if database.kind == "redis":
         from . import redis
 
-        return redis.dump(place, timeout)
-    return _server(database).dump(place, timeout)
+        return _twice(lambda: redis.dump(place, timeout))
+    return _twice(lambda: _server(database).dump(place, timeout))
 
 
 def drop_others(root: Root, target: str, dumps: Iterable[Dump]) -> list[str]:
@@ -127,12 +132,14 @@ def load(
         from . import redis
 
         return redis.load(root, database, facts, file, staging, timeout)
-    return _server(database).load(root, database, facts, file, timeout)
+    return _twice(lambda: _server(database).load(root, database, facts, file, timeout))
 
 
 def state(database: Database, facts: dict[str, Any], timeout: float = 60.0) -> dict[str, Any]:
     """Which of {"db", "new", "old"} exist on the server, and the "token" of the swap that made old. {} for files."""
-    return _server(database).state(database, facts, timeout) if facts["kind"] in SERVERS else {}
+    if facts["kind"] not in SERVERS:
+        return {}
+    return _twice(lambda: _server(database).state(database, facts, timeout))
 
 
 def swap(database: Database, facts: dict[str, Any], token: str, timeout: float = 300.0) -> None:
@@ -141,19 +148,19 @@ def swap(database: Database, facts: dict[str, Any], token: str, timeout: float =
     An older ``DB__old`` of another restore goes. Does nothing when this swap was done before.
     """
     if facts["kind"] in SERVERS:
-        _server(database).swap(database, facts, token, timeout)
+        _twice(lambda: _server(database).swap(database, facts, token, timeout))
 
 
 def undo(database: Database, facts: dict[str, Any], token: str, timeout: float = 300.0) -> None:
     """Bring back what ``token``'s swap replaced, if it did, and remove ``DB__new``. A swap of another restore stays."""
     if facts["kind"] in SERVERS:
-        _server(database).undo(database, facts, token, timeout)
+        _twice(lambda: _server(database).undo(database, facts, token, timeout))
 
 
 def discard_old(database: Database, facts: dict[str, Any], timeout: float = 300.0) -> None:
     """Remove ``DB__old`` for good."""
     if facts["kind"] in SERVERS:
-        _server(database).discard_old(database, facts, timeout)
+        _twice(lambda: _server(database).discard_old(database, facts, timeout))
 
 
 def set_passwords(root: Root, database: Database, timeout: float = 60.0) -> list[str]:
@@ -161,7 +168,9 @@ def set_passwords(root: Root, database: Database, timeout: float = 60.0) -> list
 
     ``load`` does it too; this is for a password that changed.
     """
-    return _server(database).set_passwords(root, database, timeout) if database.kind in SERVERS else []
+    if database.kind not in SERVERS:
+        return []
+    return _twice(lambda: _server(database).set_passwords(root, database, timeout))
 
 
 def listed(kind: str, project: str, container: str, user: str = "", timeout: float = 60.0) -> Server:
@@ -173,8 +182,25 @@ def listed(kind: str, project: str, container: str, user: str = "", timeout: flo
     if kind == "redis":
         from . import redis
 
-        return redis.listed(database, timeout)
-    return _server(database).listed(database, timeout)
+        return _twice(lambda: redis.listed(database, timeout))
+    return _twice(lambda: _server(database).listed(database, timeout))
+
+
+def _twice(step: Callable[[], T]) -> T:
+    """A step, done once more when Docker lost a program of it."""
+    try:
+        return step()
+    except AgentError as error:
+        if not _lost(error):
+            raise
+        say(f"{error.sentence}: once more")
+        return step()
+
+
+def _lost(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, engine.Lost):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _server(database: Database) -> _Kind:

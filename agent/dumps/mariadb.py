@@ -76,7 +76,7 @@ def _users(place: Place, where: str, clock: Clock) -> str:
 
 def _all(place: Place, where: str, clock: Clock) -> list[str]:
     try:
-        found = [line.split("\t")[0] for line in _ask(place.database, where, sql.DATABASES, clock.left)]
+        found = [line.split("\t")[0] for line in _ask(place.database, where, sql.DATABASES, clock.brief)]
     except AgentError as error:
         raise place.failed(error.sentence) from error
     ours = {f(name) for name in found for f in (new_name, old_name)}
@@ -164,10 +164,10 @@ def load(root: Root, database: Database, facts: dict[str, Any], file: str, timeo
     started, clock = time.monotonic(), Clock(timeout)
     new, where = new_name(facts["extra"]["database"]), container(database)
     _whole(root, facts, file)
-    make_users(root, database, facts, file, clock.left)
-    set_passwords(root, database, clock.left)
+    make_users(root, database, facts, file, clock.brief)
+    set_passwords(root, database, clock.brief)
     name = facts["extra"]["database"]
-    _drop_new(database, where, name, _now(database, where, name, clock.left), clock)
+    _drop_new(database, where, name, _now(database, where, name, clock.brief), clock)
     try:
         rows = _loaded(root, database, where, facts, file, clock)
     except BaseException:
@@ -193,21 +193,21 @@ def _loaded(
 ) -> dict[str, int]:
     extra = facts["extra"]
     new = new_name(extra["database"])
-    _ask(database, where, sql.create_database(new, extra["charset"], extra["collation"]), clock.left)
+    _ask(database, where, sql.create_database(new, extra["charset"], extra["collation"]), clock.brief)
     limit = clock.left
     with open(root.at(file), "rb") as stream:
         ended = run(where, sql.client_argv(database.user, limit, new), limit, feed=stream)
     if not ended.ok:
         raise AgentError(f"{database.name}: loading {file} into {new}: {_why(ended, limit)}", "database")
     # What cannot move goes at once: an event of a database that only waits must not run.
-    found = _objects(database, where, new, clock.left)
-    script = _script(database, where, new, found, clock.left)
-    _drop_objects(database, where, new, found, clock.left)
+    found = _objects(database, where, new, clock.brief)
+    script = _script(database, where, new, found, clock.brief)
+    _drop_objects(database, where, new, found, clock.brief)
     rows = _counted(database, where, new, clock.left)
     wrong = compare_rows(facts["rows"], rows)
     if wrong:
         raise AgentError(f"{database.name}: {new} is not what was dumped: {'; '.join(wrong[:3])}", "mismatch")
-    _ask(database, where, sql.make_marker(new, script), clock.left)
+    _ask(database, where, sql.make_marker(new, script), clock.brief)
     return rows
 
 

@@ -78,7 +78,7 @@ def dump(place: Place, timeout: float) -> list[Dump]:
 
 def _all(place: Place, where: str, clock: Clock) -> list[str]:
     try:
-        found = list(_listed(place.database, where, clock.left).databases)
+        found = list(_listed(place.database, where, clock.brief).databases)
     except AgentError as error:
         raise place.failed(error.sentence) from error
     ours = {f(name) for name in found for f in (new_name, old_name)}
@@ -236,8 +236,8 @@ def load(root: Root, database: Database, facts: dict[str, Any], file: str, timeo
     started, clock = time.monotonic(), Clock(timeout)
     name, where = facts["extra"]["database"], container(database)
     _same_file(root, facts, file)
-    make_roles(root, database, facts, file, clock.left)
-    set_passwords(root, database, clock.left)
+    make_roles(root, database, facts, file, clock.brief)
+    set_passwords(root, database, clock.brief)
     try:
         rows = _loaded(root, database, where, facts, file, clock)
     except BaseException:
@@ -263,7 +263,7 @@ def _loaded(
     new = new_name(name)
     _drop(database, where, name, new, clock.left)
     statements = sql.create_database(facts["extra"], new)
-    _ask(database, where, _maintenance(name), "\n".join(statements) + "\n", clock.left)
+    _ask(database, where, _maintenance(name), "\n".join(statements) + "\n", clock.brief)
     limit = clock.left
     with open(root.at(file), "rb") as stream:
         ended = run(where, sql.restore_argv(database.user, _app(), new, limit), limit, feed=stream)

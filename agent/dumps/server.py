@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..data import engine
+from ..data import engine, execs
 from ..data.plan import Database
 from ..errors import AgentError
 from ..process import Finished
@@ -43,7 +43,7 @@ def container(database: Database) -> str:
 
 def limited(prelude: str, arguments: Sequence[str], argv: Sequence[str], limit: float) -> list[str]:
     """A shell that runs ``prelude`` (which takes ``arguments`` as $1...) and then ``argv``, at most ``limit`` seconds."""
-    script = f"limit=$1; shift\n{prelude}\n{_LIMIT}"
+    script = f"{execs.DUE}limit=$1; shift\n{prelude}\n{_LIMIT}"
     return ["sh", "-c", script, "understudy", str(max(1, round(limit))), *arguments, *argv]
 
 
@@ -55,8 +55,11 @@ def run(
     feed: IO[bytes] | None = None,
     into: IO[bytes] | None = None,
 ) -> Finished:
-    """Run what ``limited`` made."""
-    return engine.run_in(where, argv, limit + GRACE, feed=feed, into=into)
+    """Run what ``limited`` made. Raises Lost."""
+    ended = engine.run_in(where, argv, limit + GRACE, feed=feed, into=into, watched=True)
+    if ended.lost:
+        raise engine.Lost()
+    return ended
 
 
 def lines(out: str) -> list[str]:

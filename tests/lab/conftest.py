@@ -48,8 +48,15 @@ class LabHost:
     def run(
         self, command: str, *, timeout: float = 300, check: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command as root; `timeout` is in seconds."""
-        return on_host(self.settings, self.ip, command, timeout=timeout, check=check)
+        """Runs a shell command as root; `timeout` is in seconds. One that hangs is reported with all that runs there."""
+        try:
+            return on_host(self.settings, self.ip, command, timeout=timeout, check=check)
+        except LabError as error:
+            if "did not finish" not in str(error):
+                raise
+            processes = "ps axfww -o pid,stat,wchan:20,etime,args | grep -v ' \\[' | cut -c-200"
+            seen = on_host(self.settings, self.ip, processes, timeout=30, check=False).stdout
+            raise LabError(f"{error}; at work there:\n{seen}") from error
 
     def output(self, command: str, *, timeout: float = 300) -> str:
         """What a command that must succeed printed, stripped."""

@@ -22,7 +22,7 @@ from typing import Any
 FOLDER = "/srv/dumps-test"
 sys.path.insert(0, f"{FOLDER}/agent.pyz")
 
-from agent.data import engine  # noqa: E402
+from agent.data import engine, execs  # noqa: E402
 from agent.data.plan import Database  # noqa: E402
 from agent.dumps import kinds  # noqa: E402
 from agent.dumps.common import sha256_of  # noqa: E402
@@ -343,6 +343,34 @@ def on_cut_short(name: str, what: str, before: bool) -> Any:
             kinds.undo(database, facts, "cut")
     run("DROP TABLE live")
     return {"bad": bad[:3], "cuts": at - 1}
+
+
+def on_lost(name: str) -> Any:
+    """What reports the ends of programs in the server's container to Docker stands still, until one was given up."""
+    execs.LOOK, execs.LOOKS, execs.BEGIN = 0.5, 6, 2
+    (one,) = dump(name)
+    pid = engine.inspect(engine.container_of("dumpstest", name) or "")["State"]["Pid"]
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    real, given_up = execs.Mark.lost, []
+
+    def lost(mark: execs.Mark) -> bool:
+        if real(mark):
+            os.kill(shim, signal.SIGCONT)
+            given_up.append(mark.value)
+            return True
+        return False
+
+    execs.Mark.lost = lost  # type: ignore[method-assign]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        loaded = load(name, one)
+    finally:
+        os.kill(shim, signal.SIGCONT)
+        execs.Mark.lost = real  # type: ignore[method-assign]
+    time.sleep(3)  # what was given up could begin now
+    state = kinds.state(BASES[name], one.facts())
+    kinds.undo(BASES[name], one.facts(), "none")
+    return {"given_up": len(given_up), "rows": loaded.rows == one.rows, "new": state["new"]}
 
 
 @contextlib.contextmanager

@@ -217,6 +217,11 @@ def test_a_swap_or_undo_cut_short_anywhere_is_finished_or_undone(
     assert found["bad"] == [] and found["cuts"] >= (2 if name == "pg" else 8)
 
 
+@pytest.mark.parametrize("name", ["pg", "maria"])
+def test_a_load_whose_program_docker_lost_is_done_once_more(filled: Callable[..., Any], name: str) -> None:
+    assert filled("lost", name) == {"given_up": 1, "rows": True, "new": True}
+
+
 # --- roles and secrets
 
 
