@@ -1,7 +1,7 @@
 """Everything converge needs to know about a host, in one call that changes nothing but a cache.
 
-Request, all optional: {"paths", "packages", "units", "users", "mounts", "programs", "devices", "read": [paths],
-"recover": bool,
+Request, all optional: {"paths", "packages", "units", "users", "mounts", "programs", "devices", "groups",
+"read": [paths], "recover": bool,
 "stacks": [{"service", "project", "path", "files", "env_file", "profiles", "inputs"?}]}.
 Reply: one key per part below; a part that could not be read is {"unreadable": reason}. ``files`` also covers what
 the manifest on the host lists. With "recover" an interrupted apply is finished or undone first.
@@ -26,6 +26,7 @@ from . import (
     network,
     read,
     recover,
+    remembered,
     stack_hashes,
     storage,
     system,
@@ -63,6 +64,7 @@ def run(request: dict[str, Any], root: Root) -> dict[str, Any]:
         "journal": partial(journal.summary, root),
         "may": partial(may.seen, root),
         "line": partial(losses.report, root),
+        "owners": partial(remembered.known, root, request.get("groups") or []),
         "busy": partial(lock.holder, root, "apply"),
         "listeners": network.listeners,
         "disks": partial(storage.disks, request.get("mounts") or []),

@@ -38,7 +38,8 @@ class Session:
     """What is known of one host during one run.
 
     ``only`` names the one service that this run is about, "" for the whole host. ``changing`` is set once the lock is
-    held: then a survey first finishes or undoes what a killed run left.
+    held: then a survey first finishes or undoes what a killed run left. ``owners``: what the host remembers of the groups'
+    owners (agent/owner/state.py, ``known``), None before it was read.
     """
 
     host: Host
@@ -48,6 +49,7 @@ class Session:
     commands: int = 0
     changing: bool = False
     only: str = ""
+    owners: dict[str, Any] | None = None
     _survey: dict[str, Any] | None = None
     _changes: compare.HostChanges | None = None
 
@@ -57,6 +59,7 @@ class Session:
             request = {**compare.request(self.desired), "recover": self.changing}
             self._survey = self.agent("survey", request, timeout=300)
             render.complete(self.desired, self._survey)
+            self.owners = self._survey.get("owners")
         return self._survey
 
     def changes(self) -> compare.HostChanges:
@@ -136,6 +139,11 @@ def start(host: Host, desired: Desired) -> Session:
 def of(host: Host) -> Session:
     """The session of a host."""
     return _sessions[host.name]
+
+
+def surveyed() -> list[Session]:
+    """The sessions of all hosts of this run."""
+    return list(_sessions.values())
 
 
 def no_delay(host: Host) -> None:

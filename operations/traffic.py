@@ -8,11 +8,12 @@ from typing import Any
 from pyinfra import host, logger, state
 from pyinfra.api import operation
 
+from ..agent.owner.record import Ownership
 from ..cloudflare import Tunnel
 from ..traffic import converge, tokens, tunnels
 from ..traffic.edge import Edge, find_edge
 from ..traffic.world import TrafficHost
-from .session import Commands, Session, guarded, of, run
+from .session import Commands, Session, guarded, of, run, surveyed
 
 
 @cache
@@ -66,6 +67,21 @@ def make(session: Session) -> None:
     session.record("tunnel", work.sentences())
 
 
+def memory() -> converge.Memory:
+    """What the hosts of this run remember of the groups' owners; a host that was not read yet remembers nothing."""
+    groups, unread = dict[str, Ownership](), dict[str, str]()
+    for one in surveyed():
+        seen = one.owners or {}
+        if "unreadable" in seen:
+            unread[one.host.name] = str(seen["unreadable"])
+            continue
+        for group, facts in seen.items():
+            mine = Ownership(group, **facts)
+            if group not in groups or mine.epoch > groups[group].epoch:
+                groups[group] = mine
+    return converge.Memory(groups, unread)
+
+
 @operation()
 @guarded
 def led() -> Commands:
@@ -75,7 +91,7 @@ def led() -> Commands:
     if found is None or not _leads(session):
         host.noop("the public names are not led from here")
         return
-    findings = converge.look_at_records(found)
+    findings = converge.look_at_records(found, memory=memory())
     for note in findings.notes:
         host.log_styled(note, fg="yellow", log_func=logger.warning)
     if not findings.changes:
@@ -88,7 +104,7 @@ def lead(session: Session) -> None:
     """Change the records that differ, in one transaction."""
     found = edge()
     assert found is not None
-    done = converge.apply_records(found)
+    done = converge.apply_records(found, memory())
     for change in done.changes:
         session.host.log_styled(f"{change.action}: {change.name}", fg="green", log_func=logger.info)
     session.record("records", [f"{change.action} {change.name}" for change in done.changes])
@@ -110,7 +126,7 @@ def rows(session: Session) -> tuple[list[dict[str, str]], list[str]]:
         shown += _tunnel_rows(found, own, session)
     if not _leads(session):
         return shown, []
-    findings = converge.look_at_records(found)
+    findings = converge.look_at_records(found, memory=memory())
     return shown + converge.record_rows(findings.changes), list(findings.notes)
 
 

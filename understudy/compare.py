@@ -87,6 +87,7 @@ def request(desired: Desired) -> dict[str, Any]:
         "programs": _programs(desired),
         "devices": sorted({path for paths in devices(desired).values() for path in paths}),
         "read": [baseline.DAEMON_JSON],
+        "groups": sorted(desired.guarded),
         "stacks": [
             *(_stack_request(stack) for stack in desired.stacks.values()),
             *({**_stack_request(stack), "profiles": ["*"]} for stack in desired.untouched_stacks.values()),

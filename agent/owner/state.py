@@ -16,7 +16,8 @@ from typing import Any
 from ..disk import Disk
 from ..errors import AgentError, because
 from ..may import note
-from ..root import RUN, STATE, Root
+from ..remembered import FOLDER, FORMAT
+from ..root import RUN, Root
 from .record import Ownership
 
 __all__ = [
@@ -38,10 +39,8 @@ __all__ = [
     "since_boot",
 ]
 
-FOLDER = f"{STATE}/owner"
 HERE = f"{RUN}/owner"
 _OFF = f"{FOLDER}/guard-off"
-_FORMAT = 1
 _HISTORY = 200
 
 
@@ -123,7 +122,7 @@ def load(root: Root, group: str) -> Held:
     try:
         with open(root.at(path), encoding="utf-8") as stream:
             raw = json.load(stream)
-        if raw.pop("format", None) != _FORMAT:
+        if raw.pop("format", None) != FORMAT:
             raise ValueError("another format")
         return Held(**raw)
     except FileNotFoundError:
@@ -139,9 +138,7 @@ def load(root: Root, group: str) -> Held:
 def save(disk: Disk, held: Held) -> None:
     """Durably, at once."""
     disk.private_dir(FOLDER)
-    disk.replace(
-        _path(held.group), json.dumps({"format": _FORMAT, **asdict(held)}, indent=1).encode() + b"\n"
-    )
+    disk.replace(_path(held.group), json.dumps({"format": FORMAT, **asdict(held)}, indent=1).encode() + b"\n")
 
 
 # --- this boot

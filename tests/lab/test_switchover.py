@@ -17,6 +17,7 @@ from lab import world
 from lab.moves import GROUP, Moves, settled
 from lab.world import RESOLVERS
 from lab.writer import Crowd
+from understudy.traffic.records import Batch
 
 pytestmark = pytest.mark.lab
 
@@ -94,6 +95,23 @@ def test_a_planned_switchover_loses_nothing_and_leaves_the_other_group(moves: Mo
     assert "goatcounter" in moves.run(OWNER, "docker ps --format '{{.Names}}'")
     held = moves.agent(OWNER, "status", {})["replica"]["groups"][GROUP]
     assert [one["clean"] for one in held["moved"]][-1:] == [True]
+
+
+def test_records_that_a_zone_has_lost_come_back_as_the_hosts_remember(moves: Moves) -> None:
+    """The owner is not the primary, for which a group that nobody has heard of is claimed."""
+    owner, before = moves.owner(), moves.cloud.control.records()
+    assert owner == OTHER
+    live = moves.edge.account.records(moves.edge.zone)
+    moves.edge.account.batch(moves.edge.zone, Batch(deletes=tuple(record.id for record in live)))
+    assert moves.cloud.control.records() == {}
+    moves.succeed("converge", "--json")
+    after = moves.cloud.control.records()
+    assert {name: r["content"] for name, r in after.items()} == {
+        name: r["content"] for name, r in before.items()
+    }
+    assert moves.agent(owner, "journey", {"group": GROUP})["may"] and "vaultwarden" in moves.run(
+        owner, RUNNING
+    )
 
 
 def test_after_a_power_cut_the_other_takes_over_and_the_dead_one_stands_by(

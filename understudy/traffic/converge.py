@@ -36,14 +36,23 @@ def record_rows(changes: Iterable[Change]) -> list[dict[str, str]]:
     return [{"kind": "record", "what": c.name, "why": f"{c.action}: {c.why}"} for c in changes]
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the hosts of this run have seen of the zone's records before: each group's newest, and hosts that cannot say."""
+
+    groups: Mapping[str, Ownership] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Owners:
-    """Who owns each group now, the claims' ids, and the claims that have to be made."""
+    """Who owns each group now, the claims' ids, the claims that have to be made, and what of that is told."""
 
     hosts: dict[str, str] = field(default_factory=dict)
     claims: dict[str, Record] = field(default_factory=dict)
     new: list[Ownership] = field(default_factory=list)
     texts: dict[str, Ownership] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def check_names(edge: Edge) -> None:
@@ -62,15 +71,17 @@ def look(edge: Edge) -> Findings:
     return replace(look_at_records(edge, have), tunnels=work)
 
 
-def look_at_records(edge: Edge, have: Mapping[str, Tunnel] | None = None) -> Findings:
+def look_at_records(
+    edge: Edge, have: Mapping[str, Tunnel] | None = None, memory: Memory | None = None
+) -> Findings:
     """Compare the records alone; ``have``: the tunnels, where they were read already."""
     check_names(edge)
     live = edge.account.records(edge.zone)
     have = edge.tunnels() if have is None else have
-    owners = owners_of(edge, live)
+    owners = owners_of(edge, live, memory)
     difference, notes = _difference(edge, live, owners, have)
     balanced = balance.look(edge, owners.hosts, have)
-    return Findings((), (*difference.changes, *balanced), tuple(notes))
+    return Findings((), (*difference.changes, *balanced), (*owners.notes, *notes))
 
 
 def apply(edge: Edge) -> Findings:
@@ -81,18 +92,18 @@ def apply(edge: Edge) -> Findings:
     return replace(apply_records(edge), tunnels=found.tunnels)
 
 
-def apply_records(edge: Edge) -> Findings:
+def apply_records(edge: Edge, memory: Memory | None = None) -> Findings:
     """Make the records so, for the tunnels that there are."""
     check_names(edge)
     live, have = edge.account.records(edge.zone), edge.tunnels()
-    owners = owners_of(edge, live)
+    owners = owners_of(edge, live, memory)
     difference, notes = _difference(edge, live, owners, have)
     if len(difference.batch):
         _check_tunnels(edge, owners, have)
         edge.ready_to_write()
         _send(edge, difference, owners)
     balanced = balance.apply(edge, owners.hosts, have)
-    return Findings((), (*difference.changes, *balanced), tuple(notes))
+    return Findings((), (*difference.changes, *balanced), (*owners.notes, *notes))
 
 
 def _check_tunnels(edge: Edge, owners: Owners, have: Mapping[str, Tunnel]) -> None:
@@ -104,21 +115,41 @@ def _check_tunnels(edge: Edge, owners: Owners, have: Mapping[str, Tunnel]) -> No
             )
 
 
-def owners_of(edge: Edge, live: list[Record]) -> Owners:
-    """Read every group's claim; a group without one is for the primary, with epoch 1."""
-    found, nonce = Owners(), secrets.token_hex(8)
+def owners_of(edge: Edge, live: list[Record], memory: Memory | None = None) -> Owners:
+    """Read every group's claim; one that is missing is made as the zone's other record or the hosts remember it.
+
+    A group that nobody has heard of is for the primary, with epoch 1. Raises UnderstudyError where a host cannot say.
+    """
+    found, nonce, memory = Owners(), secrets.token_hex(8), memory or Memory()
     for group in edge.world.groups:
         held = flip.claims(edge, live, group)
         if held:
             claim, owner = held[0]
             found.hosts[group], found.claims[group], found.texts[group] = owner.owner, claim, owner
             continue
+        new = _remembered(edge, live, group, memory)
         first = edge.world.first_owner(group)
-        if first:
+        if new:
+            found.notes.append(
+                f"the zone has no claim of {group}: it is made anew as it was, {new.owner} in epoch {new.epoch}"
+            )
+        elif first:
             new = Ownership(group, first, 1, nonce)
-            found.hosts[group], found.texts[group] = first, new
+        if new:
+            found.hosts[group], found.texts[group] = new.owner, new
             found.new.append(new)
     return found
+
+
+def _remembered(edge: Edge, live: list[Record], group: str, memory: Memory) -> Ownership | None:
+    """The newest that is known of a group whose claim is gone: records that were lost must not begin at epoch 1 again."""
+    for host, why in memory.unread.items():
+        raise UnderstudyError(
+            f"the zone has no claim of {group}, and {host} cannot say who owned it: {why}: nothing was changed"
+        )
+    broadcast = flip.broadcast(edge, live, group)
+    seen = [one for one in (memory.groups.get(group), broadcast) if one]
+    return max(seen, key=lambda one: one.epoch, default=None)
 
 
 def _difference(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +66,16 @@ def held(edge: Edge, live: list[Record], group: str) -> Held:
         r for r in live if r.type == "CNAME" and r.name in names and kind_of(r, edge.world.stack) == "route"
     ]
     return Held(group, claim.id, owner, texts[0] if texts else None, tuple(routes))
+
+
+def broadcast(edge: Edge, live: list[Record], group: str) -> Ownership | None:
+    """What the record that hosts read says of a group; None where there is none that can be read."""
+    name = ownership.owner_name(group, edge.world.domain)
+    for record in live:
+        if record.type == "TXT" and record.name == name and kind_of(record, edge.world.stack):
+            with suppress(Malformed):
+                return ownership.parse(record.content)
+    return None
 
 
 def claims(edge: Edge, live: list[Record], group: str) -> list[tuple[Record, Ownership]]:

@@ -14,6 +14,8 @@ import pytest
 
 from understudy.agent import containers, parts, survey, system
 from understudy.agent import process as processes
+from understudy.agent.disk import Disk
+from understudy.agent.owner import state as owner_state
 from understudy.agent.process import Finished
 
 from .fake_docker import DOCKER, INSPECTED
@@ -233,3 +235,19 @@ class TestParts:
         assert found["fine"] == [1] and found["stuck"] == {"unreadable": "no answer within 0.3 s"}
         assert found["bad"]["unreadable"].startswith("ZeroDivisionError")
         gate.set()
+
+
+class TestOwners:
+    def test_nothing_was_ever_heard(self, world: World) -> None:
+        assert ask(world, groups=["critical"])["owners"] == {}
+
+    def test_the_newest_record_of_each_group(self, world: World) -> None:
+        disk = Disk(world.root)
+        owner_state.save(disk, owner_state.Held("critical", 3, "standby", "lemongrab:2:9", "5f", ran=2))
+        owner_state.save(disk, owner_state.Held("rest"))
+        told = {"owner": "standby", "epoch": 3, "base": "lemongrab:2:9", "nonce": "5f"}
+        assert ask(world, groups=["critical", "rest"])["owners"] == {"critical": told}
+
+    def test_a_damaged_memory_is_not_an_empty_one(self, world: World) -> None:
+        world.write(f"{owner_state.FOLDER}/critical.json", "{")
+        assert "critical.json is damaged" in ask(world, groups=["critical"])["owners"]["unreadable"]

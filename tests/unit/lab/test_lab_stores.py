@@ -204,8 +204,11 @@ def test_started_once_and_found_again(store: Store) -> None:
     note = stores.relay_daemon(store).note
     daemons.kill(note)
     assert stores.ensure_programs(store) == ["relay"]
+    ours = note.read_text()
     note.write_text("1 0123456789abcdef")  # a number that somebody else's program has got meanwhile
     assert daemons.noted(note) is None
+    note.write_text(ours)
+    assert daemons.noted(note)
 
 
 def test_rclone_knows_the_store(store: Store) -> None:
