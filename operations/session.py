@@ -141,7 +141,7 @@ def of(host: Host) -> Session:
     return _sessions[host.name]
 
 
-def surveyed() -> list[Session]:
+def everyone() -> list[Session]:
     """The sessions of all hosts of this run."""
     return list(_sessions.values())
 

@@ -13,7 +13,7 @@ from ..cloudflare import Tunnel
 from ..traffic import converge, tokens, tunnels
 from ..traffic.edge import Edge, find_edge
 from ..traffic.world import TrafficHost
-from .session import Commands, Session, guarded, of, run, surveyed
+from .session import Commands, Session, everyone, guarded, of, run
 
 
 @cache
@@ -68,10 +68,10 @@ def make(session: Session) -> None:
 
 
 def memory() -> converge.Memory:
-    """What the hosts of this run remember of the groups' owners; a host that was not read yet remembers nothing."""
+    """What the hosts of this run remember of the groups' owners."""
     groups, unread = dict[str, Ownership](), dict[str, str]()
-    for one in surveyed():
-        seen = one.owners or {}
+    for one in everyone():
+        seen = one.owners if one.owners is not None else one.survey()["owners"]
         if "unreadable" in seen:
             unread[one.host.name] = str(seen["unreadable"])
             continue
@@ -91,7 +91,7 @@ def led() -> Commands:
     if found is None or not _leads(session):
         host.noop("the public names are not led from here")
         return
-    findings = converge.look_at_records(found, memory=memory())
+    findings = converge.look_at_records(found, memory=memory)
     for note in findings.notes:
         host.log_styled(note, fg="yellow", log_func=logger.warning)
     if not findings.changes:
@@ -104,7 +104,7 @@ def lead(session: Session) -> None:
     """Change the records that differ, in one transaction."""
     found = edge()
     assert found is not None
-    done = converge.apply_records(found, memory())
+    done = converge.apply_records(found, memory)
     for change in done.changes:
         session.host.log_styled(f"{change.action}: {change.name}", fg="green", log_func=logger.info)
     session.record("records", [f"{change.action} {change.name}" for change in done.changes])
@@ -126,7 +126,7 @@ def rows(session: Session) -> tuple[list[dict[str, str]], list[str]]:
         shown += _tunnel_rows(found, own, session)
     if not _leads(session):
         return shown, []
-    findings = converge.look_at_records(found, memory=memory())
+    findings = converge.look_at_records(found, memory=memory)
     return shown + converge.record_rows(findings.changes), list(findings.notes)
 
 

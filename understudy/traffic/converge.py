@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..agent.owner import record as ownership
@@ -44,6 +44,10 @@ class Memory:
     unread: Mapping[str, str] = field(default_factory=dict)
 
 
+Ask = Callable[[], Memory]
+"""Asked only where a claim is missing."""
+
+
 @dataclass
 class Owners:
     """Who owns each group now, the claims' ids, the claims that have to be made, and what of that is told."""
@@ -72,7 +76,7 @@ def look(edge: Edge) -> Findings:
 
 
 def look_at_records(
-    edge: Edge, have: Mapping[str, Tunnel] | None = None, memory: Memory | None = None
+    edge: Edge, have: Mapping[str, Tunnel] | None = None, memory: Ask | None = None
 ) -> Findings:
     """Compare the records alone; ``have``: the tunnels, where they were read already."""
     check_names(edge)
@@ -92,7 +96,7 @@ def apply(edge: Edge) -> Findings:
     return replace(apply_records(edge), tunnels=found.tunnels)
 
 
-def apply_records(edge: Edge, memory: Memory | None = None) -> Findings:
+def apply_records(edge: Edge, memory: Ask | None = None) -> Findings:
     """Make the records so, for the tunnels that there are."""
     check_names(edge)
     live, have = edge.account.records(edge.zone), edge.tunnels()
@@ -115,19 +119,19 @@ def _check_tunnels(edge: Edge, owners: Owners, have: Mapping[str, Tunnel]) -> No
             )
 
 
-def owners_of(edge: Edge, live: list[Record], memory: Memory | None = None) -> Owners:
+def owners_of(edge: Edge, live: list[Record], memory: Ask | None = None) -> Owners:
     """Read every group's claim; one that is missing is made as the zone's other record or the hosts remember it.
 
     A group that nobody has heard of is for the primary, with epoch 1. Raises UnderstudyError where a host cannot say.
     """
-    found, nonce, memory = Owners(), secrets.token_hex(8), memory or Memory()
+    found, nonce = Owners(), secrets.token_hex(8)
     for group in edge.world.groups:
         held = flip.claims(edge, live, group)
         if held:
             claim, owner = held[0]
             found.hosts[group], found.claims[group], found.texts[group] = owner.owner, claim, owner
             continue
-        new = _remembered(edge, live, group, memory)
+        new = _remembered(edge, live, group, memory() if memory else Memory())
         first = edge.world.first_owner(group)
         if new:
             found.notes.append(
