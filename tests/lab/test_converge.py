@@ -94,7 +94,8 @@ def sessions(host: Any) -> int:
     """Commands that sshd ran so far, by its own log: an independent count."""
     return int(
         host.run(
-            "journalctl --sync; journalctl -u ssh -o cat | grep -c 'Starting session: command' || true"
+            "journalctl --sync; journalctl -u ssh -o cat | grep -c 'Starting session: command' || true",
+            check=True,
         ).stdout
     )
 
@@ -106,14 +107,20 @@ def test_every_service_answers_with_the_right_content(first: Outcome) -> None:
     assert len(services) == 16 and len(report["probes"]) >= 25
 
 
+def reload(host: Any, change: str) -> None:
+    """Change sshd's settings and wait until it listens with them: a reload begins the program anew."""
+    host.run(f"{change}; systemctl reload ssh", check=True)
+    while host.run("true").returncode != 0:
+        time.sleep(0.2)
+
+
 def test_a_second_converge_changes_nothing_with_few_commands(project: Project, host: Any) -> None:
-    host.run(
-        "mkdir -p /etc/ssh/sshd_config.d; echo 'LogLevel VERBOSE' > /etc/ssh/sshd_config.d/99-count.conf; systemctl reload ssh"
-    )
+    log = "/etc/ssh/sshd_config.d/99-count.conf"
+    reload(host, f"mkdir -p /etc/ssh/sshd_config.d; echo 'LogLevel VERBOSE' > {log}")
     before, running = sessions(host), started(host)
     again = project.converge()
     counted = sessions(host) - before - 2  # the two counting commands themselves
-    host.run("rm /etc/ssh/sshd_config.d/99-count.conf; systemctl reload ssh")
+    reload(host, f"rm {log}")
     assert (again.code, again.changed, again.failed_probes) == (0, {}, [])
     assert started(host) == running
     assert 0 < counted <= 10

@@ -23,9 +23,10 @@ from .machine import Journey
 from .perform import FLIP_TIMEOUT, Group
 from .refusal import Facts, reasons
 
-__all__ = ["Scene", "look", "scene"]
+__all__ = ["Scene", "hearing", "look", "scene"]
 
 HOST_GROUP = "host"
+_LOOK = 60
 
 
 @dataclass
@@ -152,6 +153,20 @@ def _said(remote: Remote, group: str) -> tuple[dict[str, Any] | None, str]:
         return None, str(error)
 
 
+def hearing(remote: Remote, group: str) -> tuple[dict[str, Any] | None, str]:
+    """What a host says of the group, or why it says nothing.
+
+    A guard that no resolver has answered since the boot may only not have looked since the records were made (it does so
+    every 30 seconds): it looks now.
+    """
+    said, silent = _said(remote, group)
+    if said is None or said.get("silence", 0.0) is not None:
+        return said, silent
+    with suppress(HostsideError, Unreachable):
+        remote.ask("guard", {"groups": [group]}, _LOOK)
+    return _said(remote, group)
+
+
 def _facts(
     scene: Scene, group: str, source: str, target: str, owner: str, epoch: int, *, forced: bool
 ) -> tuple[Facts, list[Loss]]:
@@ -160,7 +175,9 @@ def _facts(
     with ThreadPoolExecutor(2) as both:
         asked = both.submit(_target, scene.remotes[target], group, newest=taking)
         here, source_silent = (
-            _said(scene.remotes[source], group) if source in scene.remotes else (None, "not in the inventory")
+            hearing(scene.remotes[source], group)
+            if source in scene.remotes
+            else (None, "not in the inventory")
         )
         there, silent, newest = asked.result()
     wanted = scene.group(group, source if source in scene.hosts else target)
@@ -181,7 +198,7 @@ def _target(
     target: Remote, group: str, *, newest: bool
 ) -> tuple[dict[str, Any] | None, str, dict[str, dict[str, Any]]]:
     """What the target says, why it says nothing, and with ``newest`` what it would begin from."""
-    there, silent = _said(target, group)
+    there, silent = hearing(target, group)
     return there, silent, _newest(target, group) if there and newest else {}
 
 
