@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,16 +132,32 @@ def lab() -> Lab:
     return Lab(settings, staging.up(settings, DEFAULT_HOSTS, Progress(quiet=True)))
 
 
+def list_of(nodeid: str) -> str:
+    """Which of the two lists a test is in."""
+    return "primary" if Path(nodeid.partition("::")[0]).stem in ON_THE_PRIMARY else "own hosts"
+
+
 class TwoLists(LoadScopeScheduling):  # type: ignore[misc]
     """One list a worker. (``--dist loadgroup`` would do it, but xdist 3.8's marks do not reach pytest 9.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "primary" if Path(nodeid.partition("::")[0]).stem in ON_THE_PRIMARY else "own hosts"
+        return list_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLists:
     return TwoLists(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long each list took: the longer one is how long it all takes."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[list_of(report.nodeid)] += report.duration
+    took = ", ".join(f"{name} {sum_:.0f} s" for name, sum_ in sorted(seconds.items()))
+    terminalreporter.write_line(f"lists: {took}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,8 @@ import pytest
 from conftest import Lab, LabHost
 from project import LAB, Outcome, Project
 
+from lab.shell import LabError
+
 pytestmark = pytest.mark.lab
 
 PORTS = {"vaultwarden": 8082, "nextcloud": 8081, "kitchenowl": 8092}
@@ -58,6 +60,17 @@ def call(host: LabHost, service: str, method: str, path: str) -> dict[str, Any]:
 
 def rows(host: LabHost, service: str) -> dict[str, Any]:
     return call(host, service, *ROWS)
+
+
+def rows_after_boot(host: LabHost, service: str) -> dict[str, Any]:
+    """As ``rows``, once the service serves."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return rows(host, service)
+        except LabError:
+            assert time.monotonic() < deadline, host.run("journalctl -u understudy-lift -n 20 -o cat").stdout
+            time.sleep(2)
 
 
 def backup(project: Project, *services: str) -> list[dict[str, Any]]:
@@ -225,14 +238,7 @@ def test_a_power_cut_during_a_restore_leaves_the_old_or_the_new_data_whole(
     process.communicate(timeout=120)
     host.start()
     host.run("systemctl start understudy-lift.service", timeout=300)
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            found = rows(host, "vaultwarden")
-            break
-        except Exception:
-            assert time.monotonic() < deadline, host.run("journalctl -u understudy-lift -n 20 -o cat").stdout
-            time.sleep(2)
+    found = rows_after_boot(host, "vaultwarden")
     assert found["count"] in (old, old + 1) and found["missing_count"] == 0
     assert host.run(f"test -e {journal}").returncode == 1
     outcome = restore(project, "vaultwarden")
