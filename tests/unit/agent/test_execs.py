@@ -82,6 +82,17 @@ def test_where_programs_of_containers_are_not_seen_only_time_ends_them() -> None
     assert ended.code == 124 and not ended.lost
 
 
+@pytest.mark.parametrize(("begin", "code"), [(5, 0), (-2, 75)])
+def test_a_program_that_begins_too_late_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: int, code: int
+) -> None:
+    monkeypatch.setattr(execs, "BEGIN", begin)
+    done = tmp_path / "done"
+    ended = engine.run_in("well", server.limited("", [], ["touch", str(done)], 5), 60, watched=True)
+    assert ended.code == code and done.exists() == (code == 0)
+    assert ended.err == ("" if code == 0 else "Docker started this program too late\n")
+
+
 def test_a_conversation_with_a_lost_program_says_so() -> None:
     with engine.talk("lost", ["sh", "-c", "read word; echo heard $word"], 60) as session:
         session.tell("a\n")
