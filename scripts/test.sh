@@ -15,14 +15,14 @@ lint() {
     $bin/mypy --python-version 3.10 --cache-dir .mypy_cache/agent agent
 }
 
-# Side by side, a file's tests together: many wait for restic, which spends most of a second on each key.
+# Side by side, a file's tests together; three at a time, as many wait for programs.
 # All but moving traffic works without the cloud SDKs, so all but its tests run where neither can be imported.
 unit() {
     moving="tests/unit/traffic tests/unit/hetzner"
     # shellcheck disable=SC2046,SC2086
-    PYTHONPATH="$PWD/tests/without_cloud" $bin/pytest tests/unit tests/model $(printf -- ' --ignore=%s' $moving) -n 2 --dist loadfile
+    PYTHONPATH="$PWD/tests/without_cloud" $bin/pytest tests/unit tests/model $(printf -- ' --ignore=%s' $moving) -n 3 --dist loadfile
     # shellcheck disable=SC2086
-    $bin/pytest $moving -n 2 --dist loadfile
+    $bin/pytest $moving -n 3 --dist loadfile
 }
 
 # Side by side too, in two lists of files (tests/lab/conftest.py), each worker with a lab of its own. The first one is

@@ -15,6 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from quick_key import quicken
+
 from understudy.agent import backup, restore
 from understudy.agent.root import Root
 
@@ -90,6 +92,7 @@ class World:
                 "RESTIC_CACHE_DIR": str(self.at("/var/cache/understudy/restic")),
             }
             subprocess.run(["restic", "init", "-q"], env=env, check=True)
+            quicken(self.at(f"/srv/repo/{group}"), PASSWORD)
 
     def backup(self, *names: str) -> dict[str, Any]:
         """A real tick; the reply must be good."""

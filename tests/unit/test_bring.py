@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from quick_key import quicken
 
 from understudy.agent.data.plan import Mount, Service
 from understudy.errors import BadInput, Refused
@@ -34,6 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> AdminRepository:
     with pytest.MonkeyPatch.context() as patch, opened(repository) as session:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         session.run(["init", "--json"], 60, lock=True)
+        quicken(folder / "repo", "pw")
         for seq, when in ((1, "2026-11-20 12:00:00"), (2, "2026-11-10 12:00:00")):
             (data / "db").write_text(f"rows of {seq}")
             (data / "odd name [1]").write_text("x")

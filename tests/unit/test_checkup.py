@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from quick_key import quicken
 
 from understudy.agent.repo import checkup
 from understudy.agent.repo.restic import Repo
@@ -24,6 +25,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict
     folder = tmp_path_factory.mktemp("good")
     (folder / "password").write_text("pw")
     run(folder, "init")
+    quicken(folder / "r", "pw")
     packs: dict[str, dict[str, str]] = {}
     for number, name in enumerate(SERVICES, 1):
         (folder / name / "data").mkdir(parents=True)

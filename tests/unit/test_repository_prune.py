@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from quick_key import quicken
 
 from understudy.errors import Refused
 from understudy.repository import identity, listing, prune, restic
@@ -32,6 +33,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         with opened(AdminRepository("usb", "critical", str(folder / "repo"), "pw")) as session:
             session.run(["init", "--json"], 60, lock=True)
+            quicken(folder / "repo", "pw")
             listing.adopt(session)
     return folder / "repo"
 
@@ -86,6 +88,7 @@ def test_a_repository_of_others_is_never_pruned(tmp_path: Path, monkeypatch: pyt
     theirs = AdminRepository("nas", "critical", str(tmp_path / "theirs"), "pw")
     with opened(theirs) as session:
         session.run(["init"], 60, lock=True)
+        quicken(tmp_path / "theirs", "pw")
         session.run(["backup", "--json", "--stdin"], 60, lock=True, feed=b"x")
         churn(tmp_path / "d", 1)
         backup(session, tmp_path / "d", 1)

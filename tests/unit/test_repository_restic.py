@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from quick_key import quicken
 
 from understudy.repository import identity, listing, restic, view
 from understudy.repository.restic import AdminRepository, ResticError, opened
@@ -35,6 +36,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         with opened(AdminRepository("usb", "critical", str(folder / "repo"), SECRET)) as session:
             session.run(["init", "--json"], 60, lock=True)
+    quicken(folder / "repo", SECRET)
     return folder / "repo"
 
 

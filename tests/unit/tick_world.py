@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_key import quicken
 
 from understudy.agent import backup, prepare
 from understudy.agent.data import ledger, state
@@ -69,7 +70,13 @@ class Host:
 
     def prepare(self) -> dict[str, Any]:
         self.write_plan()
-        return prepare.run({}, self.root)
+        made = prepare.run({}, self.root)
+        self.quicken()
+        return made
+
+    def quicken(self) -> None:
+        for keys in self.at("/store").glob("*/*/keys"):
+            quicken(keys.parent, PASSWORD)
 
     def tick(self, checkpoint: Callable[[str], None] | None = None, **request: Any) -> dict[str, Any]:
         self.write_plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import sqlite3
@@ -57,7 +58,7 @@ def test_acknowledged_rows_survive_kill_9_under_load(known: Known, start: Start)
         while True:
             try:
                 acknowledged.append(running.commit("?file"))
-            except (OSError, AssertionError, ValueError):
+            except (OSError, http.client.HTTPException, AssertionError, ValueError):
                 return  # killed
 
     writers = [threading.Thread(target=write) for _ in range(3)]
