@@ -16,7 +16,7 @@ from .errors import BadInput, Refused, UnderstudyError
 from .switchover import begin, journal, loss, machine
 from .switchover.begin import Scene
 from .switchover.drive import Driver, ways_on
-from .switchover.hosts import Remote
+from .switchover.hosts import CONNECT, Remote
 from .switchover.loss import Loss
 from .switchover.machine import Journey
 from .switchover.perform import Performer
@@ -82,6 +82,7 @@ def _move(
         raise Refused(
             f"the switchover of {one.group} to {one.target} was interrupted at {one.at}: {ways_on(one)}; nothing was changed"
         )
+    _note(f"asking {', '.join(scene.hosts)}: one that is gone is found so after {CONNECT} s")
     looked = [_looked(scene, name, to, force, stale) for name in groups or scene.groups(to)]
     what = ", ".join(one.group for one, _ in looked)
     if force:
