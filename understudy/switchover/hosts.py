@@ -21,7 +21,7 @@ from ..baseline import AGENT
 from ..errors import UnderstudyError
 from ..operations import protecting
 
-__all__ = ["Remote", "Unreachable"]
+__all__ = ["CONNECT", "Remote", "Unreachable"]
 
 CONNECT = 8
 _LONG = ("backup", "refresh", "promote", "demote")
