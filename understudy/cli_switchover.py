@@ -82,7 +82,7 @@ def _move(
         raise Refused(
             f"the switchover of {one.group} to {one.target} was interrupted at {one.at}: {ways_on(one)}; nothing was changed"
         )
-    _note(f"asking {', '.join(scene.hosts)}: one that is gone is found so after {CONNECT} s")
+    _note(f"asking the hosts: one that is gone is found so after {CONNECT} s")
     looked = [_looked(scene, name, to, force, stale) for name in groups or scene.groups(to)]
     what = ", ".join(one.group for one, _ in looked)
     if force:

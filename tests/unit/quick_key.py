@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
@@ -23,10 +24,11 @@ _NONCE, _TAG = 16, 16
 
 
 class _Box:
-    """Seals and opens with what a password becomes."""
+    """Seals and opens with what a password becomes by the salt and cost of a key file."""
 
-    def __init__(self, password: str, salt: bytes, *, n: int, r: int, p: int) -> None:
-        made = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 << 20, dklen=64)
+    def __init__(self, password: str, key: dict[str, Any]) -> None:
+        cost = {"n": key["N"], "r": key["r"], "p": key["p"], "maxmem": 256 << 20}
+        made = hashlib.scrypt(password.encode(), salt=base64.b64decode(key["salt"]), dklen=64, **cost)
         self.key, self.mac_k, self.mac_r = made[:32], made[32:48], made[48:]
 
     def _tag(self, nonce: bytes, text: bytes) -> bytes:
@@ -51,14 +53,9 @@ def quicken(repository: Path, password: str) -> None:
     """Replace each key of a repository on disk (they must all be this password's) by one that costs nothing."""
     for file in list((repository / "keys").iterdir()):
         key = json.loads(file.read_bytes())
-        old = _Box(password, base64.b64decode(key["salt"]), n=key["N"], r=key["r"], p=key["p"])
-        master = old.open(base64.b64decode(key["data"]))
-        salt = os.urandom(64)
-        new = _Box(password, salt, n=_COST["N"], r=_COST["r"], p=_COST["p"])
-        key |= _COST | {
-            "salt": base64.b64encode(salt).decode(),
-            "data": base64.b64encode(new.seal(master)).decode(),
-        }
+        master = _Box(password, key).open(base64.b64decode(key["data"]))
+        key |= _COST | {"salt": base64.b64encode(os.urandom(64)).decode()}
+        key["data"] = base64.b64encode(_Box(password, key).seal(master)).decode()
         text = json.dumps(key).encode()
         place = file.with_name(hashlib.sha256(text).hexdigest())
         place.write_bytes(text)

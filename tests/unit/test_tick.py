@@ -568,6 +568,7 @@ def test_a_new_machine_without_a_guard_goes_on_after_the_newest_that_anybody_mad
         assert "error" not in reply
         (made,) = {row["snapshot"] for row in reply["services"]}
         (snapshot,) = [one for one in box.snapshots() if one["id"] == made]
+        assert snapshot["hostname"] == "box"
         assert {"epoch:4", f"seq:{order}"} <= set(snapshot["tags"])
 
 
